@@ -1,0 +1,35 @@
+"""The command ``siamkd``: one verb a file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+from siamkd_core import __version__
+from siamkd_core.errors import SiamkdError
+
+VERBS = ("train", "calibrate", "track", "evaluate")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``siamkd``; a user's error is printed and gives 2, Ctrl-C gives 130."""
+    parser = argparse.ArgumentParser(
+        prog="siamkd", description="Small, fast Siamese trackers: train, evaluate, track."
+    )
+    parser.add_argument("--version", action="version", version=f"siamkd {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name in VERBS:
+        module = import_module(f"siamkd_core.cli.{name}")
+        verb = verbs.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(verb)
+        verb.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except SiamkdError as error:
+        print(f"siamkd {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"siamkd {args.verb}: interrupted; run it again to go on", file=sys.stderr)
+        return 130

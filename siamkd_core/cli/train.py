@@ -1,0 +1,50 @@
+"""``siamkd train CONFIG --data DIR --output DIR``"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from pathlib import Path
+
+HELP = "train a tracker's network from a YAML recipe; run again to resume"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", help="YAML recipe, such as config/train/siamfc.yaml")
+    parser.add_argument("--data", required=True, help="folder the recipe's sources are found in")
+    parser.add_argument("--output", required=True, help="folder for checkpoint, curves and model")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--threads", type=int, help="CPU threads for the network")
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from siamkd_core.config import load_yaml
+    from siamkd_core.train import TrainConfig, train
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    config = load_yaml(TrainConfig, args.config)
+    model = train(
+        config, args.data, args.output, args.device, args.precision, source_commit()
+    )
+    print(f"{model}\nnext: siamkd calibrate {model} {args.data}/<sequences>, then siamkd evaluate")
+    return 0
+
+
+def source_commit() -> str:
+    """Commit of the code that runs, with ``+changes`` if files differ; unknown outside git."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+changes"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()

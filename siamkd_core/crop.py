@@ -1,0 +1,97 @@
+"""The one crop: a square around the target with context, padded with the mean colour.
+
+Training pairs and the tracker both cut their exemplar and search regions here. Source of the
+geometry: Bertinetto et al., "Fully-Convolutional Siamese Networks for Object Tracking", 2016.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamkd_core.image import Image
+
+CONTEXT = 0.5
+"""Share of (w + h) that is added to each side of the target before the square is taken."""
+
+
+def exemplar_side(w: float, h: float, context: float = CONTEXT) -> float:
+    """Side in image pixels of the square that becomes the exemplar.
+
+    ``s^2 = (w + p)(h + p)`` with ``p = context * (w + h)`` (SiamFC, section 2.4).
+    """
+    pad = context * (w + h)
+    return math.sqrt((w + pad) * (h + pad))
+
+
+def mean_colour(image: Image) -> NDArray[np.float64]:
+    """(3,) float64 BGR mean of an image, the colour crops are padded with."""
+    return np.array(cv2.mean(image)[:3])
+
+
+def crop_square(
+    image: Image,
+    center: tuple[float, float],
+    side: float,
+    out_side: int,
+    pad_colour: NDArray[np.float64],
+    transform: NDArray[np.float64] | None = None,
+) -> Image:
+    """Cut a square and resample it to ``out_side`` x ``out_side``, exact to a fraction of a pixel.
+
+    Args:
+        image: (H, W, 3) uint8.
+        center: (x, y) of the square in pixels, edge convention of :mod:`siamkd_core.box`.
+        side: side of the square in image pixels, above 0.
+        out_side: side of the result in pixels.
+        pad_colour: (3,) colour outside the image.
+        transform: optional (2, 2) linear map applied to offsets from the centre on their way from
+            the output to the image (rotation, stretch or flip in training); identity if None.
+
+    Returns:
+        (out_side, out_side, 3) uint8.
+    """
+    linear = np.eye(2) if transform is None else np.asarray(transform, float)
+    linear = linear * (side / out_side)
+    # Corners of the output in the image, to cut the part that is needed before any resampling.
+    half = out_side / 2
+    corners = np.array([[-half, -half], [half, -half], [-half, half], [half, half]]) @ linear.T
+    corners += np.asarray(center, float)
+    height, width = image.shape[:2]
+    margin = 2 + math.ceil(side / out_side)
+    x0 = int(np.clip(math.floor(corners[:, 0].min()) - margin, 0, width))
+    y0 = int(np.clip(math.floor(corners[:, 1].min()) - margin, 0, height))
+    x1 = int(np.clip(math.ceil(corners[:, 0].max()) + margin, 0, width))
+    y1 = int(np.clip(math.ceil(corners[:, 1].max()) + margin, 0, height))
+    border = tuple(float(v) for v in pad_colour)
+    if x1 - x0 < 1 or y1 - y0 < 1:
+        return np.full((out_side, out_side, 3), np.rint(pad_colour), np.uint8)
+    part = image[y0:y1, x0:x1]
+    # A bilinear warp that shrinks more than twice skips pixels; average whole blocks first.
+    shrink = int(side / out_side)
+    shrink_x, shrink_y = max(1, min(shrink, x1 - x0)), max(1, min(shrink, y1 - y0))
+    if shrink_x > 1 or shrink_y > 1:
+        cols, rows = (x1 - x0) // shrink_x, (y1 - y0) // shrink_y
+        part = cv2.resize(
+            part[: rows * shrink_y, : cols * shrink_x], (cols, rows), interpolation=cv2.INTER_AREA
+        )
+    # Edge coordinates: u_out -> image -> part. The warp wants pixel-centre indices, hence the 0.5.
+    scale = np.array([1 / shrink_x, 1 / shrink_y])
+    matrix = np.empty((2, 3))
+    matrix[:, :2] = linear * scale[:, None]
+    offset = (np.asarray(center, float) - (x0, y0)) * scale - matrix[:, :2] @ [half, half]
+    matrix[:, 2] = offset + matrix[:, :2] @ [0.5, 0.5] - 0.5
+    return np.asarray(
+        cv2.warpAffine(
+            part,
+            matrix,
+            (out_side, out_side),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=border,
+        ),
+        np.uint8,
+    )

@@ -1,0 +1,196 @@
+"""A model file: safetensors with the weights, and a JSON card of the same name beside it.
+
+Nothing in a model file is executed. Loading checks the hash against the card and every tensor's
+name and shape against the architecture that the card names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from siamkd_core.config import from_mapping, to_mapping
+from siamkd_core.errors import ConfigError, ModelFileError
+from siamkd_core.siamfc import SiamFC
+from siamkd_core.tracker_config import ScoreConfig, TrackerConfig
+
+SHIPPED = Path(__file__).parent / "models"
+PREPROCESSING = {"channels": "BGR", "range": "0..255", "padding": "mean colour", "context": 0.5}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a model file.
+
+    Attributes:
+        name: of the model, the file's stem.
+        architecture: family; ``siamfc`` is the only one.
+        widths: channel widths of the backbone's convolutions.
+        parameters: number of learnable values.
+        preprocessing: what the network is fed with.
+        tracker: parameters of the tracker, chosen with this model.
+        score: how a response peak becomes a probability; None: not calibrated yet.
+        training: data, recipe, seed, number of pairs, commit.
+        measured: scores, each with the command that made it.
+        sha256: of the safetensors file.
+    """
+
+    name: str
+    architecture: str
+    widths: tuple[int, ...]
+    parameters: int
+    sha256: str = ""
+    preprocessing: dict[str, Any] = field(default_factory=lambda: dict(PREPROCESSING))
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    score: ScoreConfig | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
+
+
+def find_model(model: str | Path) -> Path:
+    """Path of a shipped model by name, or of a ``.safetensors`` file.
+
+    Raises:
+        ModelFileError: neither; lists the shipped names.
+    """
+    path = Path(model)
+    if path.suffix != ".safetensors" and len(path.parts) == 1:
+        path = SHIPPED / f"{model}.safetensors"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
+        raise ModelFileError(
+            f"no model {str(model)!r}; give the path of a .safetensors file or one of: {names}"
+        )
+    return path
+
+
+def build_network(card: ModelCard) -> SiamFC:
+    """The network a card describes, with fresh weights.
+
+    Raises:
+        ModelFileError: an architecture or widths that do not exist.
+    """
+    if card.architecture != "siamfc":
+        raise ModelFileError(f"{card.name}: unknown architecture {card.architecture!r}; known: siamfc")
+    try:
+        return SiamFC(card.widths)
+    except ValueError as error:
+        raise ModelFileError(f"{card.name}: {error}") from error
+
+
+def save_model(network: nn.Module, card: ModelCard, folder: str | Path) -> Path:
+    """Write ``<name>.safetensors`` and ``<name>.json`` and return the path of the former.
+
+    The JSON is written last: a model without a card is no model, so a write that breaks off never
+    leaves a pair that does not belong together unnoticed (the hash would differ).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # num_batches_tracked only counts training steps; nothing reads it here
+    weights = {
+        k: v.detach().cpu().contiguous()
+        for k, v in network.state_dict().items()
+        if not k.endswith("num_batches_tracked")
+    }
+    data = save_tensors(weights)
+    path = folder / f"{card.name}.safetensors"
+    write_atomically(path, data)
+    write_card(replace(card, sha256=hashlib.sha256(data).hexdigest()), path)
+    return path
+
+
+def write_card(card: ModelCard, path: str | Path) -> None:
+    """Write the card of the model file ``path``."""
+    text = json.dumps(to_mapping(card), indent=2) + "\n"
+    write_atomically(Path(path).with_suffix(".json"), text.encode())
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """Read the card beside the model file ``path``.
+
+    Raises:
+        ModelFileError: no card, not JSON, or unknown and missing keys.
+    """
+    file = Path(path).with_suffix(".json")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelFileError(
+            f"{path} has no card: {error.strerror} ({file}); a model is two files, "
+            ".safetensors and .json of the same name"
+        ) from error
+    except ValueError as error:
+        raise ModelFileError(f"{file} is not JSON: {error}") from error
+    try:
+        return from_mapping(ModelCard, values, str(file))
+    except ConfigError as error:
+        raise ModelFileError(str(error)) from error
+
+
+def load_model(model: str | Path) -> tuple[SiamFC, ModelCard]:
+    """Load a network in eval mode on the CPU, float32, with its card.
+
+    Raises:
+        ModelFileError: no such model, no card, wrong hash, or tensors that do not fit; names them.
+    """
+    path = find_model(model)
+    card = read_card(path)
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != card.sha256:
+        raise ModelFileError(
+            f"{path} is not the file its card describes: sha256 {found[:12]}..., the card says "
+            f"{card.sha256[:12]}...; copy both files again"
+        )
+    try:
+        weights = load_tensors(data)
+    except SafetensorError as error:
+        raise ModelFileError(f"{path} is not a safetensors file: {error}") from error
+    network = build_network(card)
+    check_weights(network, weights, str(path))
+    network.load_state_dict(weights, strict=False)
+    return network.float().eval(), card
+
+
+def check_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:
+    """Compare names and shapes.
+
+    Raises:
+        ModelFileError: lists the tensors that are missing, extra or of another shape.
+    """
+    wanted = {
+        k: tuple(v.shape)
+        for k, v in network.state_dict().items()
+        if not k.endswith("num_batches_tracked")
+    }
+    problems = [f"missing {k} {s}" for k, s in wanted.items() if k not in weights]
+    problems += [f"extra {k} {tuple(v.shape)}" for k, v in weights.items() if k not in wanted]
+    problems += [
+        f"{k} is {tuple(weights[k].shape)}, the card's architecture has {s}"
+        for k, s in wanted.items()
+        if k in weights and tuple(weights[k].shape) != s
+    ]
+    if problems:
+        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise ModelFileError(f"{where} does not fit its card: {'; '.join(problems[:8])}{more}")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary name, then rename: a reader sees the old file or the new, no half."""
+    temporary = path.with_name(path.name + ".part")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,49 @@
+"""Parameters of the tracker that belong to a model and travel in its card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from siamkd_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """Defaults are those of the widely used PyTorch SiamFC.
+
+    Attributes:
+        search_size: side of the search crop in pixels.
+        scales: how many scales are searched, odd.
+        scale_step: ratio of neighbouring scales.
+        scale_penalty: factor on the responses of the scales other than 1.
+        scale_rate: share of a found scale change that is taken over.
+        window: weight of the cosine window against the response, 0..1.
+        upsample: response map cells are interpolated (bicubic) by this factor.
+    """
+
+    search_size: int = 255
+    scales: int = 3
+    scale_step: float = 1.0375
+    scale_penalty: float = 0.9745
+    scale_rate: float = 0.59
+    window: float = 0.176
+    upsample: int = 16
+
+    def __post_init__(self) -> None:
+        if self.scales < 1 or self.scales % 2 == 0:
+            raise ConfigError(f"scales must be odd, got {self.scales}")
+        if self.search_size < 143 or self.upsample < 1 or self.scale_step <= 1:
+            raise ConfigError("search_size >= 143, upsample >= 1 and scale_step > 1 are needed")
+        if not (0 <= self.window <= 1 and 0 <= self.scale_rate <= 1 and 0 < self.scale_penalty <= 1):
+            raise ConfigError("window, scale_rate and scale_penalty must lie in 0..1")
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Logistic calibration: ``score = 1 / (1 + exp(-(slope * value + bias)))`` (Platt, 1999).
+
+    ``value`` is the response map's value at the place the tracker chose.
+    """
+
+    slope: float
+    bias: float
