@@ -49,9 +49,7 @@ def random_linear(
     """(2, 2) map of output offsets to image offsets: stretch, then rotation, then the flip."""
     stretch = np.diag(rng.uniform(1 - config.stretch, 1 + config.stretch, 2))
     angle = math.radians(rng.uniform(-config.rotate, config.rotate))
-    rotation = np.array(
-        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-    )
+    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     mirror = np.diag([-1.0 if flip else 1.0, 1.0])
     return np.asarray(rotation @ stretch @ mirror, float)
 

@@ -1,8 +1,8 @@
 """The one box convention, and the few formulas on boxes.
 
 A box is ``x, y, w, h`` in float pixels, 0-based. ``x, y`` is the left and top *edge*, and pixel
-``i`` spans ``[i, i + 1)``; so the box of the single pixel (0, 0) is ``0, 0, 1, 1`` and its centre is
-``x + w / 2 = 0.5``. Other conventions (1-based files, centre-based messages, pixel-centre indices
+``i`` spans ``[i, i + 1)``; so the box of the single pixel (0, 0) is ``0, 0, 1, 1`` and its
+centre is ``x + w / 2 = 0.5``. Other conventions (1-based files, centre-based messages, pixel-centre indices
 of an image warp) are converted at the edge where they enter or leave.
 """
 
@@ -52,7 +52,9 @@ def check_target_box(box: Box | tuple[float, float, float, float], width: int, h
         raise BoxError(f"a box is four numbers x,y,w,h; got {box!r}") from error
     out = Box(x, y, w, h)
     if not all(np.isfinite(out)):
-        raise BoxError(f"the box {_short(out)} holds a value that is not finite; give x,y,w,h pixels")
+        raise BoxError(
+            f"the box {_short(out)} holds a value that is not finite; give x,y,w,h pixels"
+        )
     if w < 1 or h < 1:
         raise BoxError(f"the box {_short(out)} is under one pixel wide or high; draw a larger one")
     if not (0 <= out.cx <= width and 0 <= out.cy <= height):

@@ -53,10 +53,7 @@ def load_yaml(cls: type[T], path: str | Path) -> T:
 
 def to_mapping(config: Any) -> dict[str, Any]:
     """A dataclass as nested dicts and lists, the inverse of :func:`from_mapping`."""
-    return {
-        name: _plain(value)
-        for name, value in dataclasses.asdict(config).items()
-    }
+    return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ geometry: Bertinetto et al., "Fully-Convolutional Siamese Networks for Object Tr
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -69,7 +70,7 @@ def crop_square(
     border = tuple(float(v) for v in pad_colour)
     if x1 - x0 < 1 or y1 - y0 < 1:
         return np.full((out_side, out_side, 3), np.rint(pad_colour), np.uint8)
-    part = image[y0:y1, x0:x1]
+    part: NDArray[Any] = image[y0:y1, x0:x1]
     # A bilinear warp that shrinks more than twice skips pixels; average whole blocks first.
     shrink = int(side / out_side)
     shrink_x, shrink_y = max(1, min(shrink, x1 - x0)), max(1, min(shrink, y1 - y0))

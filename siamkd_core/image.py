@@ -20,7 +20,9 @@ def check_image(image: object) -> Image:
         ImageError: anything else, saying what it was.
     """
     if not isinstance(image, np.ndarray):
-        raise ImageError(f"an image is a numpy array (H, W, 3) uint8 BGR; got {type(image).__name__}")
+        raise ImageError(
+            f"an image is a numpy array (H, W, 3) uint8 BGR; got {type(image).__name__}"
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ImageError(
             f"an image is (H, W, 3) uint8 BGR; got shape {image.shape}, dtype {image.dtype}"

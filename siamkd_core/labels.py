@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 
-def response_labels(
-    size: int, stride: int, radius: float, offsets: Tensor | None = None
-) -> Tensor:
+def response_labels(size: int, stride: int, radius: float, offsets: Tensor | None = None) -> Tensor:
     """1 within ``radius`` pixels (L1 distance) of the target, else 0.
 
     The L1 distance and the radius of 16 px at stride 8 (2 cells) are those of the widely used

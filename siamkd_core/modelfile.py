@@ -82,7 +82,9 @@ def build_network(card: ModelCard) -> SiamFC:
         ModelFileError: an architecture or widths that do not exist.
     """
     if card.architecture != "siamfc":
-        raise ModelFileError(f"{card.name}: unknown architecture {card.architecture!r}; known: siamfc")
+        raise ModelFileError(
+            f"{card.name}: unknown architecture {card.architecture!r}; known: siamfc"
+        )
     try:
         return SiamFC(card.widths)
     except ValueError as error:

@@ -114,7 +114,8 @@ def find_sources(root: str | Path, config: PairsConfig, held_out: bool = False) 
             found.append(Source(source, tuple(items)))
         elif not held_out:
             raise DataError(
-                f"the source {', '.join(source.folders)} finds no sequence folder (img/ + groundtruth.txt) "
+                f"the source {', '.join(source.folders)} finds no sequence folder "
+                "(img/ + groundtruth.txt) "
                 f"and no stills (boxes.jsonl) in {root}; name the data folder with --data"
             )
     missing = set(config.holdout) - seen
@@ -210,7 +211,7 @@ class PairDataset(Dataset[Pair]):
             return np.asarray((boxes[:, 2:] >= self.config.min_side).all(axis=1))
 
     def _too_large(self, box: Box, image: Image) -> bool:
-        return box.w * box.h > self.config.max_share * image.shape[0] * image.shape[1]
+        return bool(box.w * box.h > self.config.max_share * image.shape[0] * image.shape[1])
 
     def _cut(
         self,
@@ -234,7 +235,12 @@ class PairDataset(Dataset[Pair]):
             # moving the square by -offset (in its own pixels) shows the target at +offset
             moved = -(linear @ offset) * side / size
             crop = crop_square(
-                image, (box.cx + moved[0], box.cy + moved[1]), side, size, mean_colour(image), linear
+                image,
+                (box.cx + moved[0], box.cy + moved[1]),
+                side,
+                size,
+                mean_colour(image),
+                linear,
             )
             crop = change_colours(crop, augment, rng, grey)
             crops.append(torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))))

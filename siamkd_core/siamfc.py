@@ -93,7 +93,7 @@ class SiamFC(nn.Module):
         return out
 
     def respond(self, exemplar: Tensor, search: Tensor) -> Tensor:
-        """Features (M, C, h, w) and (N, C, H, W) -> response logits (N, 1, H - h + 1, W - w + 1)."""
+        """Features (M, C, h, w) and (N, C, H, W) -> logits (N, 1, H - h + 1, W - w + 1)."""
         # float32: a bfloat16 sum of thousands of products would lose the response's fine shape
         with torch.autocast(search.device.type, enabled=False):
             return RESPONSE_GAIN * cross_correlate(exemplar.float(), search.float())

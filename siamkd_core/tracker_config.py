@@ -34,7 +34,9 @@ class TrackerConfig:
             raise ConfigError(f"scales must be odd, got {self.scales}")
         if self.search_size < 143 or self.upsample < 1 or self.scale_step <= 1:
             raise ConfigError("search_size >= 143, upsample >= 1 and scale_step > 1 are needed")
-        if not (0 <= self.window <= 1 and 0 <= self.scale_rate <= 1 and 0 < self.scale_penalty <= 1):
+        if not (
+            0 <= self.window <= 1 and 0 <= self.scale_rate <= 1 and 0 < self.scale_penalty <= 1
+        ):
             raise ConfigError("window, scale_rate and scale_penalty must lie in 0..1")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from siamkd_core.config import from_mapping, to_mapping
@@ -216,9 +216,7 @@ class _Run:
     def losses(self, batch: Pair) -> tuple[Tensor, Tensor, Tensor]:
         """Total loss (), response logits (N, 1, R, R) and labels (N, 1, R, R) of a batch."""
         exemplar, search = (self._image(batch[key]) for key in ("exemplar", "search"))
-        with torch.autocast(
-            self.device.type, self.dtype, enabled=self.dtype != torch.float32
-        ):
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             z, x = self.network.embed(exemplar), self.network.embed(search)
         response = self.network.respond(z, x)
         labels = response_labels(
@@ -298,5 +296,3 @@ class _Run:
                 "torch": torch.__version__,
             },
         )
-
-

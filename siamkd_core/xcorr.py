@@ -17,7 +17,7 @@ def cross_correlate(exemplar: Tensor, search: Tensor) -> Tensor:
     Returns:
         (N, 1, H - h + 1, W - w + 1) float.
     """
-    m, channels, h, w = exemplar.shape
+    m, channels = exemplar.shape[:2]
     n = search.shape[0]
     if n % m or search.shape[1] != channels:
         raise ValueError(f"exemplar {tuple(exemplar.shape)} does not fit {tuple(search.shape)}")

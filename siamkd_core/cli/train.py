@@ -27,9 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     config = load_yaml(TrainConfig, args.config)
-    model = train(
-        config, args.data, args.output, args.device, args.precision, source_commit()
-    )
+    model = train(config, args.data, args.output, args.device, args.precision, source_commit())
     print(f"{model}\nnext: siamkd calibrate {model} {args.data}/<sequences>, then siamkd evaluate")
     return 0
 

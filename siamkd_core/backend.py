@@ -1,0 +1,89 @@
+"""What runs the network: a small protocol, and PyTorch behind it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from siamkd_core.device import resolve_device, resolve_precision
+from siamkd_core.siamfc import SiamFC
+
+
+class Backend(Protocol):
+    """Runs a Siamese network on crops; holds no target, so trackers can share one."""
+
+    def embed_exemplar(self, crop: NDArray[np.uint8]) -> Any:
+        """(127, 127, 3) uint8 BGR -> features, to be handed back to :meth:`respond` as they are."""
+        ...
+
+    def respond(self, exemplar: Any, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features and (N, S, S, 3) uint8 BGR -> response logits (N, R, R) float32."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """Backend, device and precision in words, for diagnostics."""
+        ...
+
+
+class TorchBackend:
+    """A SiamFC in PyTorch.
+
+    Args:
+        network: taken over: moved to the device, BatchNorm folded into the convolutions.
+        device, precision: see :mod:`siamkd_core.device`.
+
+    Raises:
+        ConfigError: an unknown or missing device, or an unknown precision.
+    """
+
+    def __init__(self, network: SiamFC, device: str = "auto", precision: str = "auto") -> None:
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        folded = fold_batch_norm(network.eval())
+        self.network = folded.to(  # type: ignore[call-overload]
+            device=self.device, dtype=self.dtype, memory_format=torch.channels_last
+        )
+
+    @torch.inference_mode()
+    def embed_exemplar(self, crop: NDArray[np.uint8]) -> Tensor:
+        features: Tensor = self.network.embed(self._tensor(crop[None]))
+        return features
+
+    @torch.inference_mode()
+    def respond(self, exemplar: Tensor, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        search = self.network.embed(self._tensor(crops))
+        response: Tensor = self.network.respond(exemplar, search)
+        return np.asarray(response[:, 0].cpu().numpy(), np.float32)
+
+    def describe(self) -> dict[str, str]:
+        name = (
+            torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else f"CPU, {torch.get_num_threads()} threads"
+        )
+        return {
+            "backend": f"PyTorch {torch.__version__}",
+            "device": name,
+            "precision": str(self.dtype).removeprefix("torch."),
+        }
+
+    def _tensor(self, crops: NDArray[np.uint8]) -> Tensor:
+        # (N, H, W, 3) memory seen as (N, 3, H, W) is channels_last already: no copy before the cast
+        return torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).to(self.dtype)
+
+
+def fold_batch_norm(network: SiamFC) -> SiamFC:
+    """Fold every BatchNorm into the convolution before it, in place; the same function, faster."""
+    for layer in network.backbone:
+        if not isinstance(layer, nn.Sequential):
+            continue
+        convolution, normalisation = layer[0], layer[1]
+        if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
+            layer[0] = fuse_conv_bn_eval(convolution, normalisation)
+            layer[1] = nn.Identity()
+    return network

@@ -1,0 +1,129 @@
+"""Make the score a probability: fit it on targets that are there and targets that are not.
+
+A response map always has a highest place, so its value alone says nothing about presence. The
+calibration asks the tracker itself, on sequences it was not trained on: from a place near the true
+target (right if the found box overlaps the truth by half or more), and on the frames of another
+sequence, where the target cannot be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from siamkd_core.box import Box, FloatArray, iou
+from siamkd_core.errors import DataError
+from siamkd_core.image import read_image
+from siamkd_core.sequences import Sequence
+from siamkd_core.tracker import Tracker
+from siamkd_core.tracker_config import ScoreConfig
+
+MAX_GAP = 100
+"""Most frames between the exemplar and the image it is looked for in."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fitted score and how well it separates.
+
+    Attributes:
+        score: slope and bias.
+        values: (N,) float64 response logits at the chosen place.
+        present: (N,) bool, the chosen box overlaps the target by at least half.
+        roc_auc: probability that a present target has the higher value than an absent one.
+    """
+
+    score: ScoreConfig
+    values: FloatArray
+    present: np.ndarray
+    roc_auc: float
+
+
+def calibrate(
+    tracker: Tracker, sequences: list[Sequence], draws: int = 200, seed: int = 0
+) -> Iterator[tuple[int, Calibration | None]]:
+    """Yield ``(draws done, None)`` as it goes and ``(draws, result)`` at the end.
+
+    Each draw looks once where the target is and once where it is not.
+
+    Args:
+        tracker: its card's calibration is not used.
+        sequences: at least two videos, none of them trained on.
+        draws: how many pairs of looks.
+        seed: of what is drawn.
+
+    Raises:
+        DataError: fewer than two videos, or all looks of one kind.
+    """
+    folders = {s.frames[0].parent for s in sequences if s.frames}
+    if len(folders) < 2:
+        raise DataError("a calibration needs at least two videos, so that a target can be absent")
+    rng = np.random.default_rng(seed)
+    values, present = [], []
+    for draw in range(draws):
+        a, z = _draw_frame(sequences, rng)
+        tracker.init(read_image(a.frames[z]), Box(*a.boxes[z]))
+        x = _draw_near(a, z, rng)
+        truth = Box(*a.boxes[x])
+        shift = rng.uniform(-0.5, 0.5, 2) * (truth.w, truth.h)
+        tracker.move_to(Box(truth.x + shift[0], truth.y + shift[1], truth.w, truth.h))
+        track = tracker.update(read_image(a.frames[x]))
+        values.append(track.value)
+        present.append(bool(iou(np.array(track.box), np.array(truth))[0] >= 0.5))
+
+        others = [s for s in sequences if s.frames[0].parent != a.frames[0].parent]
+        b, y = _draw_frame(others, rng)
+        there = Box(*b.boxes[y])
+        tracker.move_to(Box.from_center(there.cx, there.cy, truth.w, truth.h))
+        values.append(tracker.update(read_image(b.frames[y])).value)
+        present.append(False)
+        yield draw + 1, None
+    seen, labels = np.array(values), np.array(present)
+    if labels.all() or not labels.any():
+        raise DataError("every look found the same answer; is this model trained at all?")
+    score = fit_logistic(seen, labels)
+    yield draws, Calibration(score, seen, labels, roc_auc(seen, labels))
+
+
+def fit_logistic(values: FloatArray, labels: np.ndarray, steps: int = 50) -> ScoreConfig:
+    """Maximum likelihood of ``P(label) = sigmoid(slope * value + bias)``, both classes weighing
+    the same; targets are smoothed as by Platt (1999), so separable values stay finite.
+
+    Args:
+        values: (N,) float64.
+        labels: (N,) bool, both kinds present.
+    """
+    mean, spread = values.mean(), values.std() + 1e-12
+    x = np.stack([(values - mean) / spread, np.ones_like(values)], axis=1)
+    positives, negatives = labels.sum(), (~labels).sum()
+    target = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    weight = np.where(labels, 0.5 / positives, 0.5 / negatives)
+    beta = np.zeros(2)
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-x @ beta))
+        gradient = x.T @ (weight * (p - target))
+        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + 1e-9 * np.eye(2)
+        beta = beta - np.linalg.solve(hessian, gradient)
+    slope = float(beta[0] / spread)
+    return ScoreConfig(slope, float(beta[1] - slope * mean))
+
+
+def roc_auc(values: FloatArray, labels: np.ndarray) -> float:
+    """Share of (present, absent) pairs where the present one has the higher value; ties half."""
+    higher = values[labels][:, None] - values[~labels][None, :]
+    return float(((higher > 0) + 0.5 * (higher == 0)).mean())
+
+
+def _draw_frame(sequences: list[Sequence], rng: np.random.Generator) -> tuple[Sequence, int]:
+    sequence = sequences[int(rng.integers(len(sequences)))]
+    present = np.flatnonzero(np.isfinite(sequence.boxes).all(axis=1))
+    if not len(present):
+        raise DataError(f"{sequence.name} has no frame with its target")
+    return sequence, int(rng.choice(present))
+
+
+def _draw_near(sequence: Sequence, frame: int, rng: np.random.Generator) -> int:
+    present = np.flatnonzero(np.isfinite(sequence.boxes).all(axis=1))
+    return int(rng.choice(present[np.abs(present - frame) <= MAX_GAP]))

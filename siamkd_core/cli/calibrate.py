@@ -1,0 +1,83 @@
+"""``siamkd calibrate MODEL FOLDER``"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siamkd_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from siamkd_core.calibrate import Calibration
+
+HELP = "fit the score of a model, so that it means: the target is there; writes the model's card"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="path of a .safetensors, or a shipped name")
+    parser.add_argument("folder", help="of sequence folders that were not trained on")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--draws", type=int, default=300, help="looks at a target that is there")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from siamkd_core.calibrate import calibrate
+    from siamkd_core.evaluate import choose_sequences
+    from siamkd_core.modelfile import find_model, read_card, write_card
+    from siamkd_core.sequences import read_sequences
+    from siamkd_core.tracker import load_tracker
+
+    if args.draws < 10:
+        raise ConfigError("a calibration needs at least 10 --draws")
+    sequences = choose_sequences(read_sequences(args.folder), args.sequences)
+    path = find_model(args.model)
+    tracker = load_tracker(path, args.device)
+    result: Calibration | None = None
+    with Progress() as progress:
+        bar = progress.add_task("calibrate", total=args.draws)
+        for done, found in calibrate(tracker, sequences, args.draws, args.seed):
+            progress.update(bar, completed=done)
+            result = found
+    assert result is not None
+    card = read_card(path)
+    facts = {
+        "roc_auc": round(result.roc_auc, 4),
+        "looks_present": int(result.present.sum()),
+        "looks_absent": int((~result.present).sum()),
+        "sequences": [s.name for s in sequences],
+        "draws": args.draws,
+        "seed": args.seed,
+    }
+    write_card(
+        replace(card, score=result.score, measured={**card.measured, "calibration": facts}), path
+    )
+    picture = path.with_name(f"{path.stem}_score.png")
+    draw(result, picture)
+    print(
+        f"ROC AUC {result.roc_auc:.3f} over {facts['looks_present']} looks at a present and "
+        f"{facts['looks_absent']} at an absent target; card {path.with_suffix('.json')}, "
+        f"picture {picture}"
+    )
+    return 0
+
+
+def draw(result: Calibration, path: Path) -> None:
+    """Histogram of the scores of present and absent targets."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    scores = 1 / (1 + np.exp(-(result.score.slope * result.values + result.score.bias)))
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    bins = np.linspace(0, 1, 21).tolist()
+    for label, shown in (("target found", result.present), ("target absent", ~result.present)):
+        axes.hist(scores[shown], bins=bins, alpha=0.6, density=True, label=label)
+    axes.set(xlabel="score", ylabel="density", title=f"ROC AUC {result.roc_auc:.3f}")
+    axes.legend()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,145 @@
+"""``siamkd evaluate FOLDER --model NAME --output DIR``"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import siamkd_core
+from siamkd_core import __version__
+
+if TYPE_CHECKING:
+    from siamkd_core.evaluate import ResultFolder, SequenceRun
+    from siamkd_core.sequences import Sequence
+    from siamkd_core.tracker import Tracker
+
+HELP = "run a model once through a folder of sequences and measure it; run again to resume"
+DECIDING_MODULES = ("box", "crop", "siamfc", "xcorr", "backend", "locate", "tracker")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", help="of sequence folders, each img/ + groundtruth.txt")
+    parser.add_argument("--model", required=True, help="shipped name or path of a .safetensors")
+    parser.add_argument("--output", required=True, help="folder for results, table and plot")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--pictures", action="store_true", help="a contact sheet per sequence")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--threads", type=int, help="CPU threads for the network")
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from siamkd_core.evaluate import ResultFolder, choose_sequences
+    from siamkd_core.report import Report, judge, terminal_table, write_pictures, write_report
+    from siamkd_core.sequences import read_sequences
+    from siamkd_core.tracker import load_tracker
+
+    sequences = choose_sequences(read_sequences(args.folder), args.sequences)
+    tracker = load_tracker(args.model, args.device, args.precision, args.threads)
+    name = tracker.card.name
+    output = Path(args.output)
+    facts = identity(tracker)
+    results = ResultFolder(output / name, facts)
+    runs = run_all(tracker, sequences, results)
+    report = Report(
+        name,
+        tuple(judge(sequence, runs[sequence.name]) for sequence in sequences),
+        {**facts, "command": f"`{command(args)}`"},
+    )
+    if args.pictures:
+        for sequence in sequences:
+            path = output / name / "pictures" / f"{sequence.name}.jpg"
+            write_pictures(sequence, runs[sequence.name], path)
+    paths = write_report(report, output / name)
+    console = Console()
+    console.print(terminal_table(report))
+    console.print(f"results in {output / name}, table and plot in {', '.join(map(str, paths))}")
+    return 0
+
+
+def run_all(
+    tracker: Tracker, sequences: list[Sequence], results: ResultFolder
+) -> dict[str, SequenceRun]:
+    """Run what is not stored yet, with a progress bar; all runs by sequence name."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from siamkd_core.evaluate import run_sequence
+
+    runs = {one.name: run for one in sequences if (run := results.load(one)) is not None}
+    if runs:
+        print(f"{len(runs)} of {len(sequences)} sequences are in {results.folder} already")
+    left = [one for one in sequences if one.name not in runs]
+    if not left:
+        return runs
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        task = progress.add_task("", total=sum(len(one.frames) for one in left))
+        done = 0
+        for one in left:
+            progress.update(task, description=one.name)
+            run = run_sequence(tracker, one, lambda: progress.advance(task))
+            runs[one.name] = results.save(one, run)
+            # frames before the first true box are passed over without a call
+            done += len(one.frames)
+            progress.update(task, completed=done)
+    return runs
+
+
+def identity(tracker: Tracker) -> dict[str, str]:
+    """What ran: if any of it changes, stored results are stale."""
+    from siamkd_core.config import to_mapping
+
+    card = tracker.card
+    settings = {key: to_mapping(card)[key] for key in ("tracker", "score")}
+    return {
+        "sha256": card.sha256,
+        **tracker.backend.describe(),
+        "processor": processor(),
+        "code": f"siamkd {__version__}, {code_hash()}",
+        "parameters": json.dumps(settings, sort_keys=True),
+    }
+
+
+def code_hash() -> str:
+    """Hash of the modules that decide on a box: while they are edited, stored results are stale."""
+    package = Path(siamkd_core.__file__).parent
+    digest = hashlib.sha256()
+    for module in DECIDING_MODULES:
+        digest.update((package / f"{module}.py").read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def processor() -> str:
+    """The CPU's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def command(args: argparse.Namespace) -> str:
+    """The command line that makes this table again."""
+    words = ["siamkd", "evaluate", args.folder, "--model", args.model, "--output", args.output]
+    for option in ("device", "precision"):
+        if getattr(args, option) != "auto":
+            words += [f"--{option}", getattr(args, option)]
+    if args.threads:
+        words += ["--threads", str(args.threads)]
+    if args.sequences:
+        words += ["--sequences", *args.sequences]
+    return shlex.join(words)

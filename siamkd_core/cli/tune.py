@@ -1,0 +1,89 @@
+"""``siamkd tune MODEL FOLDER``"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from siamkd_core.errors import ConfigError
+
+HELP = "choose a model's tracker parameters by random search; writes its card, resumes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="path of a .safetensors, or a shipped name")
+    parser.add_argument("folder", help="of sequence folders that were not trained on")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--frames", type=int, default=150, help="only the first of each sequence")
+    parser.add_argument("--trials", type=int, default=24, help="parameter sets, the first: default")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from siamkd_core.config import from_mapping, to_mapping
+    from siamkd_core.evaluate import choose_sequences
+    from siamkd_core.modelfile import find_model, read_card, write_card
+    from siamkd_core.sequences import read_sequences
+    from siamkd_core.tracker import load_tracker
+    from siamkd_core.tracker_config import TrackerConfig
+    from siamkd_core.tune import propose, shorten, try_config
+
+    if args.trials < 1 or args.frames < 2:
+        raise ConfigError("tuning needs at least one of --trials and two --frames")
+    chosen = choose_sequences(read_sequences(args.folder), args.sequences)
+    sequences = [shorten(s, args.frames) for s in chosen]
+    path = find_model(args.model)
+    tracker = load_tracker(path, args.device)
+    # Trials already made, by the settings that decide them: an interrupted search goes on.
+    log = path.with_name(f"{path.stem}_tuning.jsonl")
+    setting = [tracker.card.sha256, [s.name for s in sequences], args.frames]
+    done = _read_log(log, setting)
+    console = Console()
+    with Progress(console=console) as progress:
+        frames = sum(len(s.frames) for s in sequences)
+        bar = progress.add_task("tune", total=args.trials * frames)
+        results: list[tuple[float, TrackerConfig]] = []
+        for trial in range(args.trials):
+            config = propose(TrackerConfig(), trial, args.seed)
+            key = json.dumps(to_mapping(config))
+            if key not in done:
+                done[key] = try_config(tracker, config, sequences, lambda: progress.advance(bar))
+                line = json.dumps({"setting": setting, "tracker": key, "mean_iou": done[key]})
+                with open(log, "a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+                console.print(f"trial {trial}: mean IoU {done[key]:.4f}  {key}", highlight=False)
+            progress.update(bar, completed=(trial + 1) * frames)
+            results.append((done[key], from_mapping(TrackerConfig, json.loads(key), str(log))))
+    best, config = max(results, key=lambda r: r[0])
+    card = read_card(path)
+    facts = {
+        "mean_iou": round(best, 4),
+        "mean_iou_default_parameters": round(results[0][0], 4),
+        "trials": args.trials,
+        "frames": args.frames,
+        "seed": args.seed,
+        "sequences": [s.name for s in sequences],
+    }
+    write_card(replace(card, tracker=config, measured={**card.measured, "tuning": facts}), path)
+    print(f"mean IoU {best:.4f} (default parameters: {results[0][0]:.4f}); card written")
+    return 0
+
+
+def _read_log(log: Path, setting: list[object]) -> dict[str, float]:
+    if not log.is_file():
+        return {}
+    done = {}
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # the line an interrupted search was writing
+        if record.get("setting") == setting:
+            done[record["tracker"]] = float(record["mean_iou"])
+    return done

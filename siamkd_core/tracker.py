@@ -1,0 +1,198 @@
+"""The tracker: give it a box once, then image after image."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamkd_core.backend import Backend, TorchBackend
+from siamkd_core.box import Box, check_target_box
+from siamkd_core.crop import crop_square, exemplar_side, mean_colour
+from siamkd_core.errors import SiamkdError
+from siamkd_core.image import Image, check_image
+from siamkd_core.locate import locate, scale_factors
+from siamkd_core.modelfile import ModelCard, load_model
+from siamkd_core.siamfc import EXEMPLAR_SIZE
+
+
+@dataclass(frozen=True)
+class Track:
+    """What one image said about the target.
+
+    Attributes:
+        box: x, y, w, h in pixels of the image; may reach over its border.
+        score: probability in [0, 1] that the target is in that box.
+        value: response logit at the chosen place; the score is its calibration.
+        peak: highest response logit, as the network gave it.
+        seconds: time spent per stage: ``crop``, ``model``, ``post``.
+    """
+
+    box: Box
+    score: float
+    value: float
+    peak: float
+    seconds: Mapping[str, float]
+
+
+@dataclass
+class _Target:
+    exemplar: Any
+    cx: float
+    cy: float
+    w: float
+    h: float
+
+
+class Tracker:
+    """Follows one target with a Siamese network.
+
+    Two trackers share no state, even on one backend. An error in :meth:`init` or :meth:`update`
+    leaves the target as it was.
+
+    Args:
+        backend: runs the network.
+        card: of the model, for the tracker's parameters and the score's calibration.
+    """
+
+    def __init__(self, backend: Backend, card: ModelCard) -> None:
+        self.backend = backend
+        self.card = card
+        self.config = card.tracker
+        self._target: _Target | None = None
+
+    @property
+    def initialised(self) -> bool:
+        return self._target is not None
+
+    def reset(self) -> None:
+        """Forget the target."""
+        self._target = None
+
+    def init(self, image: Image, box: Box | tuple[float, float, float, float]) -> None:
+        """Take a new target.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            box: x, y, w, h in its pixels.
+
+        Raises:
+            ImageError, BoxError: cannot be tracked; a target that was there stays.
+        """
+        check_image(image)
+        height, width = image.shape[:2]
+        box = check_target_box(box, width, height)
+        side = exemplar_side(box.w, box.h)
+        crop = crop_square(image, (box.cx, box.cy), side, EXEMPLAR_SIZE, mean_colour(image))
+        exemplar = self.backend.embed_exemplar(crop)
+        self._target = _Target(exemplar, box.cx, box.cy, box.w, box.h)
+
+    def move_to(self, box: Box) -> None:
+        """Search around another place and size from now on; the target's look stays.
+
+        Raises:
+            SiamkdError: no target.
+        """
+        target = self._require_target()
+        target.cx, target.cy, target.w, target.h = box.cx, box.cy, box.w, box.h
+
+    def update(self, image: Image) -> Track:
+        """Find the target in the next image.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+
+        Raises:
+            SiamkdError: no target yet.
+            ImageError: not such an image; the target stays where it was.
+        """
+        target = self._require_target()
+        check_image(image)
+        start = time.perf_counter()
+        colour = mean_colour(image)
+        size = self.config.search_size
+        side = exemplar_side(target.w, target.h) * size / EXEMPLAR_SIZE
+        crops = np.stack(
+            [
+                crop_square(image, (target.cx, target.cy), side * factor, size, colour)
+                for factor in scale_factors(self.config)
+            ]
+        )
+        cropped = time.perf_counter()
+        responses = self.backend.respond(target.exemplar, crops)
+        responded = time.perf_counter()
+        found = locate(responses, self.config)
+        self._follow(target, found.dx, found.dy, found.scale, side / size, image.shape)
+        seconds = {
+            "crop": cropped - start,
+            "model": responded - cropped,
+            "post": time.perf_counter() - responded,
+        }
+        box = Box.from_center(target.cx, target.cy, target.w, target.h)
+        return Track(box, self.score(found.value), found.value, found.peak, seconds)
+
+    def score(self, value: float) -> float:
+        """Probability that a response logit shows the target, by the card's calibration."""
+        calibration = self.card.score
+        if calibration is not None:
+            value = calibration.slope * value + calibration.bias
+        return 1 / (1 + math.exp(-min(max(value, -60.0), 60.0)))
+
+    def _follow(
+        self,
+        target: _Target,
+        dx: float,
+        dy: float,
+        scale: float,
+        pixel: float,
+        shape: tuple[int, ...],
+    ) -> None:
+        """Move the target by (dx, dy) search pixels of ``pixel * scale`` image pixels each."""
+        height, width = shape[:2]
+        # a centre that leaves the image would search in padding for ever
+        target.cx = min(max(target.cx + dx * pixel * scale, 0.0), float(width))
+        target.cy = min(max(target.cy + dy * pixel * scale, 0.0), float(height))
+        growth = 1 + self.config.scale_rate * (scale - 1)
+        smallest, largest = (
+            4 / min(target.w, target.h),
+            max(width, height) / max(target.w, target.h),
+        )
+        growth = min(max(growth, min(smallest, 1.0)), max(largest, 1.0))
+        target.w *= growth
+        target.h *= growth
+
+    def _require_target(self) -> _Target:
+        if self._target is None:
+            raise SiamkdError("the tracker has no target yet; call init(image, box) first")
+        return self._target
+
+
+def load_tracker(
+    model: str | Path,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Tracker:
+    """A tracker with a shipped model (by name) or the model file at a path.
+
+    Args:
+        model: such as ``siamfc_half`` or ``runs/mine/mine.safetensors``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        threads: CPU threads of PyTorch in this process; None leaves its choice.
+
+    Raises:
+        ModelFileError: no such model or one that does not fit its card.
+        ConfigError: an unknown or missing device or precision.
+    """
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    network, card = load_model(model)
+    return Tracker(TorchBackend(network, device, precision), card)

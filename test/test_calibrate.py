@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from siamkd_core.calibrate import calibrate, fit_logistic, roc_auc
+from siamkd_core.errors import DataError
+from siamkd_core.sequences import read_sequences
+from siamkd_core.tracker import load_tracker
+from synthetic import moving_boxes, write_sequence
+
+
+def test_the_fit_finds_the_logistic_that_made_the_data():
+    rng = np.random.default_rng(0)
+    values = rng.uniform(-6, 10, 40_000)
+    labels = rng.random(40_000) < 1 / (1 + np.exp(-(1.7 * values - 3.4)))
+    # both classes weigh the same, which moves the bias by the log of their ratio
+    score = fit_logistic(values, labels)
+    ratio = np.log((~labels).sum() / labels.sum())
+    assert score.slope == pytest.approx(1.7, rel=0.05)
+    assert score.bias == pytest.approx(-3.4 + ratio, abs=0.15)
+
+
+def test_separable_values_stay_finite_and_in_order():
+    score = fit_logistic(np.array([-3.0, -2, 2, 3]), np.array([False, False, True, True]))
+    assert np.isfinite([score.slope, score.bias]).all() and score.slope > 0
+
+
+def test_roc_auc_golden():
+    values = np.array([1.0, 2, 3, 4])
+    assert roc_auc(values, np.array([False, True, False, True])) == 0.75
+    assert roc_auc(np.zeros(4), np.array([False, True, False, True])) == 0.5
+
+
+def test_absent_needs_a_second_video(tmp_path, tiny_model):
+    write_sequence(tmp_path / "one", moving_boxes(5))
+    tracker = load_tracker(tiny_model, "cpu")
+    with pytest.raises(DataError, match="two videos"):
+        list(calibrate(tracker, read_sequences(tmp_path), 10))
+
+
+def test_looks_at_present_and_absent_targets(tmp_path, tiny_model):
+    write_sequence(tmp_path / "one", moving_boxes(5))
+    write_sequence(tmp_path / "two", moving_boxes(5, step=-1, side=18))
+    tracker = load_tracker(tiny_model, "cpu")
+    steps = list(calibrate(tracker, read_sequences(tmp_path), 12, seed=3))
+    result = steps[-1][1]
+    assert [done for done, _ in steps] == [*range(1, 13), 12]
+    assert len(result.values) == 24 and not result.present[1::2].any()
+    assert 0 <= result.roc_auc <= 1
+    again = list(calibrate(tracker, read_sequences(tmp_path), 12, seed=3))[-1][1]
+    assert np.array_equal(result.values, again.values)

@@ -1,0 +1,99 @@
+"""`siamkd evaluate`, as a user runs it, with a small untrained model."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import moving_boxes, tiny_model, write_sequence
+
+from siamkd_core.cli import main
+from siamkd_core.sequences import read_boxes
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    boxes = moving_boxes(5)
+    write_sequence(tmp_path / "data" / "one", boxes)
+    write_sequence(tmp_path / "data" / "pair", boxes, list(reversed(boxes)))
+    return tmp_path / "data"
+
+
+def evaluate(data: Path, model: Path, output: Path, *more: str) -> int:
+    options = ["--device", "cpu", "--precision", "float32", "--threads", "1", *more]
+    argv = ["evaluate", str(data), "--model", str(model), "--output", str(output), *options]
+    return main(argv)
+
+
+def test_whole_run_then_resume(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, output = tiny_model(tmp_path / "model"), tmp_path / "out"
+    assert evaluate(data, model, output, "--pictures") == 0
+    shown = capsys.readouterr().out
+    assert "pair_2" in shown and "mean of 3" in shown
+    folder = output / "tiny"
+    names = ["one", "pair", "pair_2"]
+    assert sorted(path.stem for path in folder.glob("*.txt")) == names
+    assert sorted(path.stem for path in (folder / "pictures").glob("*.jpg")) == names
+    assert {path.name for path in output.iterdir()} == {"tiny", "tiny.md", "tiny.csv", "tiny.png"}
+    boxes = read_boxes(folder / "pair_2.txt")
+    assert boxes.shape == (5, 4)
+    assert tuple(boxes[0]) == moving_boxes(5)[-1]
+    assert np.isfinite(boxes).all()
+    table = (output / "tiny.md").read_text()
+    assert re.search(r"sha256: [0-9a-f]{64}\n", table)
+    assert f"siamkd evaluate {data} --model {model} --output {output} --device cpu" in table
+
+    before = (folder / "one.txt").stat().st_mtime_ns
+    (folder / "pair.txt").unlink()
+    assert evaluate(data, model, output) == 0
+    assert "2 of 3 sequences are in" in capsys.readouterr().out
+    assert (folder / "one.txt").stat().st_mtime_ns == before
+    assert (folder / "pair.txt").is_file()
+    assert (output / "tiny.md").read_text().count("| one |") == 1
+
+
+def test_another_model_of_the_same_name_is_run_anew(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert evaluate(data, tiny_model(tmp_path / "a", seed=0), output) == 0
+    old = (output / "tiny" / "run.json").read_text()
+    capsys.readouterr()
+    assert evaluate(data, tiny_model(tmp_path / "b", seed=1), output) == 0
+    assert "already" not in capsys.readouterr().out
+    assert (output / "tiny" / "run.json").read_text() != old
+
+
+def test_chosen_sequences(data: Path, tmp_path: Path) -> None:
+    model, output = tiny_model(tmp_path / "model"), tmp_path / "out"
+    assert evaluate(data, model, output, "--sequences", "one") == 0
+    assert [path.name for path in (output / "tiny").glob("*.txt")] == ["one.txt"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data, model: shutil.rmtree(data), "no sequence folder"),
+        (lambda data, model: model.unlink(), "no model"),
+        (lambda data, model: (data / "one/groundtruth.txt").write_text("1,2\n"), "x,y,w,h"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path, Path], object],
+    message: str,
+) -> None:
+    model = tiny_model(tmp_path / "model")
+    spoil(data, model)
+    assert evaluate(data, model, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("siamkd evaluate: ") and error.count("\n") == 1

@@ -1,0 +1,93 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from siamkd_core.crop import crop_square, exemplar_side, mean_colour
+
+
+def smooth_image(height=120, width=160, seed=0):
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 4)
+
+
+def reference_crop(image, center, side, size, colour):
+    """Bilinear sampling, pixel by pixel in float64, outside = the pad colour."""
+    height, width = image.shape[:2]
+    out = np.empty((size, size, 3))
+    for row in range(size):
+        for column in range(size):
+            x = center[0] + ((column + 0.5) / size - 0.5) * side - 0.5
+            y = center[1] + ((row + 0.5) / size - 0.5) * side - 0.5
+            x0, y0 = int(np.floor(x)), int(np.floor(y))
+            value = np.zeros(3)
+            for j, wy in ((y0, 1 - (y - y0)), (y0 + 1, y - y0)):
+                for i, wx in ((x0, 1 - (x - x0)), (x0 + 1, x - x0)):
+                    inside = 0 <= i < width and 0 <= j < height
+                    value += wx * wy * (image[j, i] if inside else colour)
+            out[row, column] = value
+    return out
+
+
+@pytest.mark.parametrize(
+    "center, side, size",
+    [((80, 60), 30, 30), ((70.3, 50.8), 41.7, 50), ((2.5, 118.2), 60, 40), ((80, 60), 61, 32)],
+)
+def test_equals_sampling_pixel_by_pixel(center, side, size):
+    image = smooth_image()
+    colour = np.array([10.0, 200.0, 90.0])
+    expected = reference_crop(image, center, side, size, colour)
+    found = crop_square(image, center, side, size, colour).astype(float)
+    # OpenCV interpolates in steps of 1/32 pixel
+    assert np.abs(found - expected).max() <= 4
+    assert np.abs(found - expected).mean() < 0.6
+
+
+def test_whole_pixels_are_copied():
+    image = smooth_image()
+    assert np.array_equal(crop_square(image, (50, 40), 20, 20, np.zeros(3)), image[30:50, 40:60])
+
+
+def test_a_strong_shrink_averages_instead_of_skipping():
+    board = np.indices((256, 256)).sum(0) % 2 * 255
+    image = np.repeat(board[:, :, None], 3, axis=2).astype(np.uint8)
+    out = crop_square(image, (128, 128), 200, 50, np.zeros(3)).astype(float)
+    assert np.abs(out - 127.5).max() < 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cx=st.floats(-400, 600),
+    cy=st.floats(-400, 500),
+    side=st.floats(1, 900),
+    size=st.sampled_from([8, 33]),
+)
+def test_any_square_gives_a_crop_within_the_range_of_its_pixels(cx, cy, side, size):
+    image = np.full((100, 140, 3), 77, np.uint8)
+    out = crop_square(image, (cx, cy), side, size, np.array([77.0] * 3))
+    assert out.shape == (size, size, 3)
+    assert np.all(out == 77)
+
+
+def test_outside_is_the_pad_colour():
+    out = crop_square(smooth_image(), (-500, -500), 40, 16, np.array([1.0, 2.0, 3.0]))
+    assert np.all(out == [1, 2, 3])
+
+
+def test_transform_maps_output_offsets_to_the_image():
+    image = smooth_image()
+    mirrored = crop_square(image, (60, 60), 40, 40, np.zeros(3), np.diag([-1.0, 1.0]))
+    straight = crop_square(image, (60, 60), 40, 40, np.zeros(3))
+    assert np.abs(mirrored.astype(int) - straight[:, ::-1]).max() <= 1
+
+
+def test_exemplar_side_golden():
+    # (w + p)(h + p) with p = (20 + 40) / 2 = 30: 50 * 70 = 3500
+    assert exemplar_side(20, 40) == pytest.approx(3500**0.5)
+
+
+def test_mean_colour():
+    image = np.zeros((2, 2, 3), np.uint8)
+    image[0, 0] = (4, 8, 12)
+    assert mean_colour(image) == pytest.approx([1, 2, 3])

@@ -1,0 +1,84 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from siamkd_core.errors import ModelFileError
+from siamkd_core.modelfile import load_model, read_card, save_model
+from siamkd_core.siamfc import SiamFC
+from siamkd_core.tracker_config import ScoreConfig
+
+
+def test_what_is_saved_is_loaded(tiny_model):
+    network, card = load_model(tiny_model)
+    torch.manual_seed(0)
+    fresh = SiamFC(card.widths)
+    for name, value in fresh.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name]), name
+    assert not network.training
+
+
+def test_a_card_survives_the_round_trip(tiny_model, tmp_path):
+    network, card = load_model(tiny_model)
+    changed = replace(card, name="other", score=ScoreConfig(1.5, -2.0), measured={"auc": 0.5})
+    path = save_model(network, changed, tmp_path)
+    assert replace(read_card(path), sha256="") == replace(changed, sha256="")
+
+
+def test_a_changed_file_is_refused(tiny_model):
+    data = bytearray(tiny_model.read_bytes())
+    data[-1] ^= 1
+    tiny_model.write_bytes(data)
+    with pytest.raises(ModelFileError, match="sha256"):
+        load_model(tiny_model)
+
+
+def rewrite(path, change):
+    """Change the tensors and make the card's hash fit."""
+    import hashlib
+
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    card = json.loads(path.with_suffix(".json").read_text())
+    card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".json").write_text(json.dumps(card))
+
+
+def test_tensors_that_do_not_fit_are_named(tiny_model):
+    def change(tensors):
+        tensors["backbone.6.weight"] = tensors["backbone.6.weight"][:2].contiguous()
+        tensors["stray"] = torch.zeros(3)
+        del tensors["backbone.6.bias"]
+
+    rewrite(tiny_model, change)
+    with pytest.raises(ModelFileError) as caught:
+        load_model(tiny_model)
+    said = str(caught.value)
+    assert "missing backbone.6.bias (4,)" in said
+    assert "extra stray (3,)" in said
+    assert "backbone.6.weight is (2, 4, 3, 3), the card's architecture has (4, 4, 3, 3)" in said
+
+
+def test_a_missing_or_strange_card_is_explained(tiny_model):
+    card = tiny_model.with_suffix(".json")
+    values = json.loads(card.read_text())
+    card.write_text(json.dumps({**values, "colour": "red"}))
+    with pytest.raises(ModelFileError, match="unknown key 'colour'"):
+        load_model(tiny_model)
+    card.write_text(json.dumps({**values, "architecture": "siamrpn"}))
+    with pytest.raises(ModelFileError, match="siamrpn"):
+        load_model(tiny_model)
+    card.write_text("{")
+    with pytest.raises(ModelFileError, match="not JSON"):
+        load_model(tiny_model)
+    card.unlink()
+    with pytest.raises(ModelFileError, match="no card"):
+        load_model(tiny_model)
+
+
+def test_an_unknown_name_lists_the_shipped_models():
+    with pytest.raises(ModelFileError, match="one of: "):
+        load_model("no_such_model")

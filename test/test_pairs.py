@@ -1,0 +1,127 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from siamkd_core.augment import AugmentConfig
+from siamkd_core.errors import ConfigError, DataError
+from siamkd_core.pairs import PairDataset, PairsConfig, SourceConfig, find_sources
+
+DOT = 12
+
+
+def scene(x, y):
+    image = np.full((150, 200, 3), 30, np.uint8)
+    image[y : y + DOT, x : x + DOT] = 240
+    return image
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two sequences and a folder of stills; the target is the bright square."""
+    for number in range(2):
+        folder = tmp_path / "tracks" / f"seq{number}"
+        (folder / "img").mkdir(parents=True)
+        lines = []
+        for frame in range(6):
+            x, y = 40 + 10 * frame, 50 + 20 * number
+            cv2.imwrite(str(folder / "img" / f"{frame:03d}.png"), scene(x, y))
+            lines.append(f"{x},{y},{DOT},{DOT}" if frame != 3 else "nan,nan,nan,nan")
+        (folder / "groundtruth.txt").write_text("\n".join(lines) + "\n")
+    stills = tmp_path / "stills" / "set"
+    stills.mkdir(parents=True)
+    cv2.imwrite(str(stills / "a.png"), scene(90, 70))
+    record = {"file": "a.png", "boxes": [[90, 70, DOT, DOT], [0, 0, 2, 2], [0, 0, 199, 149]]}
+    (stills / "boxes.jsonl").write_text(json.dumps(record) + "\n")
+    return tmp_path
+
+
+CONFIG = PairsConfig(
+    sources=(SourceConfig(("tracks/*",), 1.0, 2), SourceConfig(("stills/*",), 1.0)),
+    augment=AugmentConfig(stretch=0.1, shift=20, rotate=10, flip=0.5),
+)
+
+
+def brightest(crop):
+    weight = np.clip(crop.numpy().mean(0) - 120, 0, None)
+    rows, columns = np.indices(weight.shape)
+    return np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum() + 0.5
+
+
+def test_the_target_is_where_the_offset_says(data):
+    pairs = PairDataset(find_sources(data, CONFIG), CONFIG, 40)
+    for number in range(40):
+        pair = pairs[number]
+        assert pair["exemplar"].shape == (3, 127, 127)
+        assert pair["search"].shape == (3, 239, 239)
+        assert brightest(pair["exemplar"]) == pytest.approx([63.5, 63.5], abs=1)
+        expected = 119.5 + pair["offset"].numpy()
+        assert brightest(pair["search"]) == pytest.approx(expected, abs=1)
+
+
+def test_a_pair_depends_on_its_number_and_the_seed_alone(data):
+    sources = find_sources(data, CONFIG)
+    one, other = PairDataset(sources, CONFIG, 20), PairDataset(sources, CONFIG, 20)
+    for number in (7, 3, 19):
+        a, b = one[number], other[number]
+        assert all(np.array_equal(a[key], b[key]) for key in a)
+    different = PairDataset(sources, CONFIG, 20, seed=1)
+    assert not np.array_equal(one[3]["search"], different[3]["search"])
+
+
+def test_cache_and_no_cache_give_the_same(data):
+    sources = find_sources(data, CONFIG)
+    cached = PairDataset(sources, CONFIG, 20, cache_bytes=1 << 20)
+    plain = PairDataset(sources, CONFIG, 20)
+    for number in (1, 2, 1):
+        assert np.array_equal(cached[number]["search"], plain[number]["search"])
+
+
+def test_identity_tells_targets_apart(data):
+    pairs = PairDataset(find_sources(data, CONFIG), CONFIG, 60)
+    assert {int(pairs[i]["identity"]) for i in range(60)} == {0, 1, 2}
+
+
+def test_weights_decide_how_often_a_source_is_drawn(data):
+    config = PairsConfig(
+        sources=(SourceConfig(("tracks/*",), 9.0), SourceConfig(("stills/*",), 1.0))
+    )
+    pairs = PairDataset(find_sources(data, config), config, 300)
+    stills = sum(int(pairs[i]["identity"]) == 2 for i in range(300))
+    assert 10 <= stills <= 55
+
+
+def test_held_out_folders_are_not_trained_on(data):
+    from dataclasses import replace
+
+    config = replace(CONFIG, holdout=("seq1",))
+    names = [
+        item.name for s in find_sources(data, config) for item in s.items if hasattr(item, "name")
+    ]
+    assert names == ["seq0"]
+    (kept,) = find_sources(data, config, held_out=True)
+    assert [item.name for item in kept.items] == ["seq1"]
+    with pytest.raises(DataError, match="seq7"):
+        find_sources(data, replace(CONFIG, holdout=("seq7",)))
+
+
+def test_a_broken_image_costs_a_draw_and_all_broken_is_an_error(data):
+    config = PairsConfig(sources=(SourceConfig(("tracks/*",)),))
+    pairs = PairDataset(find_sources(data, config), config, 20)
+    (data / "tracks" / "seq0" / "img" / "000.png").write_bytes(b"no image")
+    for number in range(20):
+        pairs[number]
+    for file in data.glob("tracks/*/img/*"):
+        file.write_bytes(b"no image")
+    with pytest.raises(DataError, match="cannot decode"):
+        pairs[0]
+
+
+def test_an_empty_source_and_impossible_settings_say_so(data):
+    with pytest.raises(DataError, match="nothing"):
+        find_sources(data, PairsConfig(sources=(SourceConfig(("nothing/*",)),)))
+    with pytest.raises(ConfigError):
+        PairsConfig(search_size=100)
+    with pytest.raises(ConfigError):
+        PairsConfig(sources=(SourceConfig(("a",), weight=0),))

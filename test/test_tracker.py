@@ -1,0 +1,136 @@
+"""The tracker's own arithmetic, with a backend that sees instead of a network that learned."""
+
+import numpy as np
+import pytest
+
+from siamkd_core.box import Box
+from siamkd_core.errors import BoxError, ImageError, SiamkdError
+from siamkd_core.modelfile import ModelCard
+from siamkd_core.tracker import Tracker, load_tracker
+from siamkd_core.tracker_config import ScoreConfig, TrackerConfig
+
+
+class SeeingBackend:
+    """Responds where the crop is as bright as the exemplar's centre: a detector of a bright dot."""
+
+    def embed_exemplar(self, crop):
+        return float(crop[54:74, 54:74].mean())
+
+    def respond(self, exemplar, crops):
+        cells = (np.arange(17) - 8) * 8 + 127
+        return np.stack(
+            [
+                [
+                    [crop[r - 31 : r + 32, c - 31 : c + 32].mean() / 50 - 3 for c in cells]
+                    for r in cells
+                ]
+                for crop in crops
+            ]
+        ).astype(np.float32)
+
+    def describe(self):
+        return {"backend": "seeing"}
+
+
+CARD = ModelCard("seeing", "siamfc", (2,) * 5, 0, tracker=TrackerConfig(window=0.1))
+
+
+def scene(x, y, size=(240, 320), side=20):
+    image = np.full((*size, 3), 20, np.uint8)
+    image[max(0, y) : y + side, max(0, x) : x + side] = 250
+    return image
+
+
+def tracker(card=CARD):
+    return Tracker(SeeingBackend(), card)
+
+
+def test_follows_a_moving_dot():
+    one = tracker()
+    one.init(scene(100, 100), Box(100, 100, 20, 20))
+    for step in range(1, 20):
+        x, y = 100 + 5 * step, 100 + 3 * step
+        track = one.update(scene(x, y))
+        assert track.box.cx == pytest.approx(x + 10, abs=3)
+        assert track.box.cy == pytest.approx(y + 10, abs=3)
+    assert set(track.seconds) == {"crop", "model", "post"}
+    assert track.score > 0.8
+
+
+def test_the_score_falls_when_the_target_is_gone():
+    one = tracker()
+    one.init(scene(100, 100), Box(100, 100, 20, 20))
+    assert one.update(scene(100, 100)).score > 0.8
+    assert one.update(np.full((240, 320, 3), 20, np.uint8)).score < 0.2
+
+
+def test_the_score_is_the_cards_calibration():
+    from dataclasses import replace
+
+    one = tracker(replace(CARD, score=ScoreConfig(slope=2.0, bias=-1.0)))
+    assert one.score(0.5) == pytest.approx(0.5)
+    assert one.score(1.5) == pytest.approx(1 / (1 + np.exp(-2.0)))
+    assert 0 <= one.score(-1e9) < one.score(1e9) <= 1
+
+
+def test_two_trackers_on_one_backend_share_no_state():
+    backend = SeeingBackend()
+    a, b, alone = (Tracker(backend, CARD) for _ in range(3))
+    a.init(scene(60, 60), Box(60, 60, 20, 20))
+    b.init(scene(200, 150), Box(200, 150, 20, 20))
+    alone.init(scene(60, 60), Box(60, 60, 20, 20))
+    for step in range(1, 5):
+        moved = a.update(scene(60 + 4 * step, 60))
+        b.update(scene(200 - 4 * step, 150))
+        assert moved.box == alone.update(scene(60 + 4 * step, 60)).box
+
+
+def test_init_again_equals_a_new_tracker():
+    used, new = tracker(), tracker()
+    used.init(scene(60, 60), Box(60, 60, 20, 20))
+    used.update(scene(70, 70))
+    used.init(scene(150, 100), Box(150, 100, 20, 20))
+    new.init(scene(150, 100), Box(150, 100, 20, 20))
+    assert used.update(scene(154, 102)).box == new.update(scene(154, 102)).box
+
+
+def test_bad_input_costs_no_target():
+    one, other = tracker(), tracker()
+    for t in (one, other):
+        t.init(scene(100, 100), Box(100, 100, 20, 20))
+    for bad in (None, scene(0, 0)[:, :, 0], scene(0, 0).astype(float), scene(0, 0)[:1]):
+        with pytest.raises(ImageError):
+            one.update(bad)
+        with pytest.raises(ImageError):
+            one.init(bad, Box(0, 0, 10, 10))
+    with pytest.raises(BoxError):
+        one.init(scene(100, 100), Box(float("nan"), 0, 10, 10))
+    assert one.update(scene(104, 100)).box == other.update(scene(104, 100)).box
+
+
+def test_without_a_target_the_error_says_what_to_do():
+    one = tracker()
+    with pytest.raises(SiamkdError, match="init"):
+        one.update(scene(0, 0))
+    one.init(scene(100, 100), Box(100, 100, 20, 20))
+    one.reset()
+    assert not one.initialised
+    with pytest.raises(SiamkdError, match="init"):
+        one.update(scene(0, 0))
+
+
+def test_the_centre_stays_in_the_image_and_the_size_bounded():
+    one = tracker()
+    one.init(scene(290, 100), Box(290, 100, 20, 20))
+    for x in range(290, 420, 10):
+        box = one.update(scene(x, 100)).box
+        assert 0 <= box.cx <= 320 and 0 <= box.cy <= 240
+        assert 4 <= box.w <= 320
+
+
+def test_a_real_network_runs_and_names_itself(tiny_model):
+    one = load_tracker(tiny_model, device="cpu")
+    one.init(scene(100, 100), (100, 100, 20, 20))
+    track = one.update(scene(100, 100))
+    assert np.isfinite(track.box).all() and 0 <= track.score <= 1
+    assert one.backend.describe()["device"].startswith("CPU")

@@ -1,0 +1,33 @@
+import json
+
+import pytest
+
+from siamkd_core.cli import main
+from siamkd_core.modelfile import read_card
+from siamkd_core.tracker_config import TrackerConfig
+from siamkd_core.tune import RANGES, propose
+from synthetic import moving_boxes, write_sequence
+
+
+def test_proposals_are_reproducible_and_in_range():
+    base = TrackerConfig()
+    assert propose(base, 0, 7) == base
+    assert propose(base, 3, 7) == propose(base, 3, 7) != propose(base, 4, 7)
+    for trial in range(1, 30):
+        config = propose(base, trial, 0)
+        assert all(low <= getattr(config, n) <= high for n, (low, high) in RANGES.items())
+
+
+def test_the_best_trial_goes_to_the_card_and_a_second_call_resumes(tmp_path, tiny_model, capsys):
+    write_sequence(tmp_path / "data" / "one", moving_boxes(4))
+    call = ["tune", str(tiny_model), str(tmp_path / "data"), "--trials", "3", "--device", "cpu"]
+    assert main(call) == 0
+    log = tiny_model.with_name("tiny_tuning.jsonl")
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    best = max(records, key=lambda r: r["mean_iou"])
+    card = read_card(tiny_model)
+    assert card.tracker == TrackerConfig(**json.loads(best["tracker"]))
+    assert card.measured["tuning"]["mean_iou"] == pytest.approx(best["mean_iou"], abs=1e-4)
+    assert main([*call[:-4], "--trials", "4", "--device", "cpu"]) == 0
+    assert len(log.read_text().splitlines()) == 4
+    capsys.readouterr()
