@@ -2,8 +2,8 @@
 
 A box is ``x, y, w, h`` in float pixels, 0-based. ``x, y`` is the left and top *edge*, and pixel
 ``i`` spans ``[i, i + 1)``; so the box of the single pixel (0, 0) is ``0, 0, 1, 1`` and its
-centre is ``x + w / 2 = 0.5``. Other conventions (1-based files, centre-based messages, pixel-centre indices
-of an image warp) are converted at the edge where they enter or leave.
+centre is ``x + w / 2 = 0.5``. Other conventions (1-based files, centre-based messages,
+pixel-centre indices of an image warp) are converted at the edge where they enter or leave.
 """
 
 from __future__ import annotations

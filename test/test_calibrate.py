@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+from synthetic import moving_boxes, write_sequence
 
 from siamkd_core.calibrate import calibrate, fit_logistic, roc_auc
 from siamkd_core.errors import DataError
 from siamkd_core.sequences import read_sequences
 from siamkd_core.tracker import load_tracker
-from synthetic import moving_boxes, write_sequence
 
 
 def test_the_fit_finds_the_logistic_that_made_the_data():

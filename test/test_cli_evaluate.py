@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from synthetic import moving_boxes, tiny_model, write_sequence
 
 from siamkd_core.cli import main
+from siamkd_core.modelfile import read_card
 from siamkd_core.sequences import read_boxes
 
 
@@ -68,6 +70,18 @@ def test_another_model_of_the_same_name_is_run_anew(
     assert evaluate(data, tiny_model(tmp_path / "b", seed=1), output) == 0
     assert "already" not in capsys.readouterr().out
     assert (output / "tiny" / "run.json").read_text() != old
+
+
+def test_the_mean_goes_to_the_card_when_asked(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, output = tiny_model(tmp_path / "model"), tmp_path / "out"
+    assert evaluate(data, model, output, "--record", "mine") == 0
+    rows = list(csv.DictReader((output / "tiny.csv").open()))
+    figures = read_card(model).measured["mine"]
+    assert figures["mean_iou"] == pytest.approx(float(rows[-1]["mean_iou"]), abs=1e-4)
+    assert figures["sequences"] == 3 and "--record mine" in figures["command"]
+    capsys.readouterr()
 
 
 def test_chosen_sequences(data: Path, tmp_path: Path) -> None:

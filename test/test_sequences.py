@@ -38,7 +38,7 @@ def test_a_wrong_root_shows_what_was_expected_and_found(tmp_path):
 
 def test_lines_and_images_must_be_as_many(tmp_path):
     make(tmp_path / "a", "1,2,3,4\n")
-    with pytest.raises(DataError, match="1 lines.*3 images"):
+    with pytest.raises(DataError, match=r"1 lines.*3 images"):
         read_sequences(tmp_path)
 
 

@@ -1,12 +1,12 @@
 import json
 
 import pytest
+from synthetic import moving_boxes, write_sequence
 
 from siamkd_core.cli import main
 from siamkd_core.modelfile import read_card
 from siamkd_core.tracker_config import TrackerConfig
 from siamkd_core.tune import RANGES, propose
-from synthetic import moving_boxes, write_sequence
 
 
 def test_proposals_are_reproducible_and_in_range():

@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from siamkd_core import __version__
 
 if TYPE_CHECKING:
     from siamkd_core.evaluate import ResultFolder, SequenceRun
+    from siamkd_core.report import Report
     from siamkd_core.sequences import Sequence
     from siamkd_core.tracker import Tracker
 
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="folder for results, table and plot")
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--pictures", action="store_true", help="a contact sheet per sequence")
+    parser.add_argument("--record", metavar="SET", help="write the mean to the model's card as SET")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
     parser.add_argument("--threads", type=int, help="CPU threads for the network")
@@ -58,10 +61,31 @@ def run(args: argparse.Namespace) -> int:
             path = output / name / "pictures" / f"{sequence.name}.jpg"
             write_pictures(sequence, runs[sequence.name], path)
     paths = write_report(report, output / name)
+    if args.record:
+        record(report, args.model, args.record)
     console = Console()
     console.print(terminal_table(report))
     console.print(f"results in {output / name}, table and plot in {', '.join(map(str, paths))}")
     return 0
+
+
+def record(report: Report, model: str, name: str) -> None:
+    """Write the mean figures to the model's card, as ``measured[name]``."""
+    from siamkd_core.modelfile import find_model, read_card, write_card
+
+    path = find_model(model)
+    card = read_card(path)
+    mean = report.mean.measures
+    facts = {
+        "mean_iou": round(mean.mean_iou, 4),
+        "auc": round(mean.auc, 4),
+        "precision_20": round(mean.precision_at_20, 4),
+        "norm_precision_auc": round(mean.norm_precision_auc, 4),
+        "sequences": len(report.rows),
+        "frames": mean.frames,
+        "command": report.facts["command"].strip("`"),
+    }
+    write_card(replace(card, measured={**card.measured, name: facts}), path)
 
 
 def run_all(
@@ -135,6 +159,8 @@ def processor() -> str:
 def command(args: argparse.Namespace) -> str:
     """The command line that makes this table again."""
     words = ["siamkd", "evaluate", args.folder, "--model", args.model, "--output", args.output]
+    if args.record:
+        words += ["--record", args.record]
     for option in ("device", "precision"):
         if getattr(args, option) != "auto":
             words += [f"--{option}", getattr(args, option)]
