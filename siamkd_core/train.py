@@ -19,7 +19,7 @@ from siamkd_core.device import resolve_device, resolve_precision
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.labels import response_labels
 from siamkd_core.loss import balanced_bce
-from siamkd_core.modelfile import ModelCard, save_model
+from siamkd_core.modelfile import ModelCard, load_model, save_model
 from siamkd_core.pairs import Pair, PairDataset, PairsConfig, find_sources
 from siamkd_core.siamfc import STRIDE, TEACHER_WIDTHS, SiamFC, count_parameters
 
@@ -33,6 +33,8 @@ class TrainConfig:
     Attributes:
         name: of the model file that comes out.
         widths: channel widths of the AlexNet.
+        start_from: shipped name or path of a model to fine-tune, of the same widths; empty for
+            random weights.
         pairs: data and crops.
         epochs: number of epochs; the last one is the model (a rule fixed in advance).
         pairs_per_epoch: rounded down to whole batches.
@@ -50,6 +52,7 @@ class TrainConfig:
 
     name: str = "siamfc"
     widths: tuple[int, ...] = TEACHER_WIDTHS
+    start_from: str = ""
     pairs: PairsConfig = field(default_factory=PairsConfig)
     epochs: int = 50
     pairs_per_epoch: int = 9335
@@ -169,7 +172,17 @@ class _Run:
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         torch.manual_seed(config.seed)
-        self.network = SiamFC(config.widths).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = SiamFC(config.widths)
+        self.base: dict[str, Any] = {}
+        if config.start_from:
+            network, base = load_model(config.start_from)
+            if network.widths != config.widths:
+                raise ConfigError(
+                    f"{config.start_from} has the widths {network.widths}, the recipe has "
+                    f"{config.widths}; they must be the same to fine-tune"
+                )
+            self.base = {"name": base.name, "sha256": base.sha256, "training": base.training}
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.SGD(
             self.network.parameters(),
             lr=config.lr,
@@ -294,5 +307,6 @@ class _Run:
                 "precision": str(self.dtype).removeprefix("torch."),
                 "commit": commit,
                 "torch": torch.__version__,
+                **({"started_from": self.base} if self.base else {}),
             },
         )
