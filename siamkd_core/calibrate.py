@@ -100,7 +100,7 @@ def fit_logistic(values: FloatArray, labels: np.ndarray, steps: int = 50) -> Sco
     positives, negatives = labels.sum(), (~labels).sum()
     target = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     weight = np.where(labels, 0.5 / positives, 0.5 / negatives)
-    beta = np.zeros(2)
+    beta: FloatArray = np.zeros(2)
     for _ in range(steps):
         p = 1 / (1 + np.exp(-x @ beta))
         gradient = x.T @ (weight * (p - target))

@@ -32,9 +32,9 @@ from siamkd_core.box import FloatArray, iou
 
 BoolArray = NDArray[np.bool_]
 
-IOU_THRESHOLDS: FloatArray = np.linspace(0, 1, 21)
+IOU_THRESHOLDS: FloatArray = np.linspace(0, 1, 21, dtype=np.float64)
 PIXEL_THRESHOLDS: FloatArray = np.arange(51, dtype=np.float64)
-NORM_THRESHOLDS: FloatArray = np.linspace(0, 0.5, 51)
+NORM_THRESHOLDS: FloatArray = np.linspace(0, 0.5, 51, dtype=np.float64)
 PRECISION_PIXELS = 20
 
 

@@ -35,6 +35,7 @@ class TrainConfig:
         widths: channel widths of the AlexNet.
         start_from: shipped name or path of a model to fine-tune, of the same widths; empty for
             random weights.
+        data: what the data is and its licence, in words, for the card.
         pairs: data and crops.
         epochs: number of epochs; the last one is the model (a rule fixed in advance).
         pairs_per_epoch: rounded down to whole batches.
@@ -53,6 +54,7 @@ class TrainConfig:
     name: str = "siamfc"
     widths: tuple[int, ...] = TEACHER_WIDTHS
     start_from: str = ""
+    data: str = ""
     pairs: PairsConfig = field(default_factory=PairsConfig)
     epochs: int = 50
     pairs_per_epoch: int = 9335
@@ -302,6 +304,7 @@ class _Run:
             widths=self.network.widths,
             parameters=count_parameters(self.network),
             training={
+                "data": self.config.data,
                 "recipe": to_mapping(self.config),
                 "pairs": self.config.epochs * self.steps * self.config.batch_size,
                 "precision": str(self.dtype).removeprefix("torch."),

@@ -17,7 +17,7 @@ RANGES = {
     "scale_step": (1.02, 1.06),
     "scale_penalty": (0.94, 1.0),
     "scale_rate": (0.2, 0.8),
-    "window": (0.1, 0.5),
+    "window": (0.02, 0.35),
 }
 """Uniform range of each parameter that is searched."""
 

@@ -1,0 +1,105 @@
+"""A received image that passed the checks, and the ring of the recent ones."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from siamkd_ros.rejected import Rejected
+
+SECOND = 1_000_000_000
+# A box may name a frame that is still on its way to us, or that was lost to us.
+AHEAD = SECOND
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image message.
+
+    Attributes:
+        sequence: counts up with every accepted image.
+        stamp: of the header, nanoseconds; 0 where the camera stamps nothing.
+        arrived: steady clock, seconds.
+        message: the sensor_msgs/Image, not decoded.
+    """
+
+    sequence: int
+    stamp: int
+    arrived: float
+    message: Any
+
+    @property
+    def bytes(self) -> int:
+        return len(self.message.data)
+
+
+class FrameRing:
+    """The recent frames, bounded in time and memory; the newest is always kept.
+
+    It holds the messages themselves, so keeping one costs no copy. Safe to use from two threads.
+    """
+
+    def __init__(self, seconds: float, limit: int) -> None:
+        """`limit` is in bytes."""
+        self._frames: deque[Frame] = deque()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self.seconds = seconds
+        self.limit = limit
+
+    def append(self, frame: Frame) -> None:
+        with self._lock:
+            self._frames.append(frame)
+            self._bytes += frame.bytes
+            while len(self._frames) > 1 and (
+                self._bytes > self.limit or frame.arrived - self._frames[0].arrived > self.seconds
+            ):
+                self._bytes -= self._frames.popleft().bytes
+
+    def clear(self) -> None:
+        with self._lock:
+            self._frames.clear()
+            self._bytes = 0
+
+    def after(self, sequence: int) -> list[Frame]:
+        """Frames newer than `sequence`, oldest first."""
+        with self._lock:
+            return [frame for frame in self._frames if frame.sequence > sequence]
+
+    def find(self, stamp: int) -> Frame | None:
+        """The frame that a box was drawn on.
+
+        Args:
+            stamp: nanoseconds; 0 means the newest. Where no frame has exactly this stamp (it was
+                lost on its way here), the nearest one is taken.
+
+        Returns:
+            None if it has not arrived yet.
+
+        Raises:
+            Rejected: `box_too_old` or `box_in_future`.
+        """
+        with self._lock:
+            frames = list(self._frames)
+        if not frames:
+            return None
+        if stamp == 0:
+            return frames[-1]
+        oldest, newest = frames[0].stamp, frames[-1].stamp
+        if stamp < oldest:
+            raise Rejected(
+                "box_too_old",
+                f"the box was drawn on a frame {(newest - stamp) / SECOND:.2f} s old; the kept "
+                f"frames go back {(newest - oldest) / SECOND:.2f} s (ring_seconds, ring_megabytes)",
+            )
+        if stamp > newest + AHEAD:
+            raise Rejected(
+                "box_in_future",
+                f"the box's stamp is {(stamp - newest) / SECOND:.2f} s ahead of the newest image: "
+                "it must be the stamp of the image it was drawn on, or 0",
+            )
+        if stamp > newest:
+            return None
+        return min(frames, key=lambda frame: abs(frame.stamp - stamp))

@@ -1,0 +1,91 @@
+"""The one-slot mailbox between the executor's thread and the inference thread.
+
+The executor's callbacks put things in and return at once. The inference thread takes the newest
+image, and the orders (a new target, drop it, pause) in the order they came.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from siamkd_core.box import Box
+from siamkd_ros.frame import Frame
+
+
+@dataclass(frozen=True)
+class Start:
+    """Follow what `box` shows in the frame stamped `stamp` (nanoseconds, 0: the newest)."""
+
+    box: Box
+    stamp: int
+    label: str
+    received: float  # steady clock, seconds
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Forget the target, and say why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Enable:
+    """Process images, or leave them."""
+
+    enabled: bool
+
+
+Order = Start | Drop | Enable
+
+
+class Inbox:
+    """One slot for an image, a short queue for orders."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._frame: Frame | None = None
+        self._orders: list[Order] = []
+        self._closed = False
+
+    def put_frame(self, frame: Frame) -> bool:
+        """Leave an image. True if one that nobody had taken yet was overwritten."""
+        with self._condition:
+            overwritten = self._frame is not None
+            self._frame = frame
+            self._condition.notify()
+        return overwritten
+
+    def put_order(self, order: Order) -> None:
+        """Leave an order. It takes the place of orders of its kind that still wait, so a flood of
+        them takes no memory."""
+        with self._condition:
+            self._orders = [waiting for waiting in self._orders if type(waiting) is not type(order)]
+            self._orders.append(order)
+            self._condition.notify()
+
+    @property
+    def has_orders(self) -> bool:
+        return bool(self._orders)
+
+    def drop_frame(self) -> None:
+        """Forget the image in the slot."""
+        with self._condition:
+            self._frame = None
+
+    def take(self) -> tuple[list[Order], Frame | None] | None:
+        """Wait for something, take all of it. None once the inbox is closed."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._closed or self._frame or self._orders)
+            if self._closed:
+                return None
+            taken = self._orders, self._frame
+            self._orders, self._frame = [], None
+            return taken
+
+    def close(self) -> None:
+        """Let `take` return None from now on."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()

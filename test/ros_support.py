@@ -1,0 +1,265 @@
+"""For tests with real ROS: an isolated graph, a scene with a known target, processes, an observer.
+
+Importing it skips the test module where ROS is missing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Before rclpy starts: a graph of our own, on this machine only.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+if os.environ.get("ROS_DISTRO") == "humble":
+    os.environ["ROS_LOCALHOST_ONLY"] = "1"
+else:  # there it would override the range
+    os.environ.pop("ROS_LOCALHOST_ONLY", None)
+# Without it a best-effort link loses images at will.
+os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config/fastdds.xml")
+if (Path(sys.prefix) / "share/ament_index").is_dir():
+    os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+
+# The imports come after the environment, and skip the test module where there is no ROS
+rclpy: Any = pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+pytest.importorskip("vision_msgs", reason="needs ROS 2's vision_msgs")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool, Trigger
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+from siamkd_core.box import Box
+from siamkd_ros.qos import latched
+
+PATIENCE = 60.0
+"""Seconds that anything may take on a busy machine; nothing waits longer than it must."""
+SIZE = 40
+
+
+def tiny_model(folder: Path) -> Path:
+    """A very narrow SiamFC with random weights: fast, and enough to follow a vivid patch. Its score
+    is 0.88 whatever it sees."""
+    import torch
+
+    from siamkd_core.modelfile import ModelCard, save_model
+    from siamkd_core.siamfc import SiamFC
+    from siamkd_core.tracker_config import ScoreConfig, TrackerConfig
+
+    torch.manual_seed(0)
+    widths = (8, 8, 8, 8, 8)
+    network = SiamFC(widths)
+    count = sum(value.numel() for value in network.parameters())
+    card = ModelCard(
+        "tiny",
+        "siamfc",
+        widths,
+        count,
+        tracker=TrackerConfig(scales=1),
+        score=ScoreConfig(slope=0.0, bias=2.0),
+    )
+    return save_model(network, card, folder)
+
+
+def place(n: int) -> Box:
+    """Where the target is in frame `n`: a slow ellipse of 240 frames, at most 3 px a frame."""
+    angle = 2 * math.pi * n / 240
+    x, y = round(140 + 100 * math.cos(angle)), round(100 + 60 * math.sin(angle))
+    return Box(float(x), float(y), float(SIZE), float(SIZE))
+
+
+@cache
+def scene(n: int, width: int = 320, height: int = 240) -> np.ndarray[Any, Any]:
+    """Frame `n`: a vivid chequered patch over a blurred background."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (height, width, 3), np.uint8)
+    image = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 60, 190, cv2.NORM_MINMAX)
+    cells = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    x, y = int(place(n).x), int(place(n).y)
+    patch = cv2.resize(cells, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST)
+    image[y : y + SIZE, x : x + SIZE] = patch
+    return np.asarray(image, np.uint8)
+
+
+def write_clip(folder: Path, frames: Iterable[int]) -> Path:
+    """A folder of images of the scene."""
+    folder.mkdir()
+    for n, frame in enumerate(frames):
+        cv2.imwrite(str(folder / f"{n:04d}.png"), scene(frame))
+    return folder
+
+
+def image_message(image: np.ndarray[Any, Any], stamp: int, frame_id: str = "cam") -> Image:
+    """A bgr8 message, stamped `stamp` nanoseconds."""
+    message = Image(height=image.shape[0], width=image.shape[1], encoding="bgr8")
+    message.step = 3 * message.width
+    message.data.frombytes(image.tobytes())
+    message.header.frame_id = frame_id
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+    return message
+
+
+def box_message(box: Box, stamp: int = 0) -> Detection2D:
+    message = Detection2D()
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+    # rclpy aborts the process when a float field holds an int
+    message.bbox.center.position.x, message.bbox.center.position.y = float(box.cx), float(box.cy)
+    message.bbox.size_x, message.bbox.size_y = float(box.w), float(box.h)
+    return message
+
+
+def nanoseconds(header: Any) -> int:
+    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
+
+
+class NodeProcess:
+    """A node in a process of its own, as `ros2 run` would start it. Its log is kept."""
+
+    def __init__(self, name: str, log: Path, *arguments: str, **parameters: Any) -> None:
+        self.log_path = log
+        command = [sys.executable, "-m", f"siamkd_ros.{name}_node", "--ros-args", *arguments]
+        for key, value in parameters.items():
+            shown = str(value).lower() if isinstance(value, bool) else value
+            command += ["-p", f"{key}:={shown}"]
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=log.parent
+            )
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """As the kernel would: no shutdown code runs."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def stop(self, number: signal.Signals = signal.SIGINT, times: int = 1) -> int:
+        """Ctrl-C, or another signal; the exit code."""
+        for _ in range(times):
+            self.process.send_signal(number)
+            time.sleep(0.01)
+        try:
+            return self.wait()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+class Observer(Node):
+    """Sees everything the tracker node publishes, and can send it everything it takes."""
+
+    def __init__(self, namespace: str = "", name: str = "observer") -> None:
+        super().__init__(name, namespace=namespace)
+        self.targets: list[Detection2DArray] = []
+        self.statuses: list[DiagnosticStatus] = []
+        self.diagnostics: dict[str, DiagnosticStatus] = {}
+        self.diagnosed = 0
+        reliable = QoSProfile(depth=20, reliability=QoSReliabilityPolicy.RELIABLE)
+        self.images = self.create_publisher(Image, "image", reliable)
+        self.boxes = self.create_publisher(Detection2D, "tracker/init", 10)
+        self.create_subscription(Detection2DArray, "tracker/target", self.targets.append, 100)
+        self.create_subscription(
+            DiagnosticStatus, "tracker/status", self.statuses.append, latched()
+        )
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self.reset_client = self.create_client(Trigger, "tracker/reset")
+        self.enable_client = self.create_client(SetBool, "tracker/enable")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self)
+
+    def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+        """Spin until `condition` holds; fail saying what was waited for."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited {seconds:.0f} s in vain for {what}; status {self.state}")
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def spin_for(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def connect(self) -> None:
+        """Wait until the tracker is there, in all directions."""
+
+        def connected() -> bool:
+            counts = (self.images.get_subscription_count(), self.boxes.get_subscription_count())
+            return all(counts) and bool(self.statuses) and self.reset_client.service_is_ready()
+
+        self.wait_for(connected, "the tracker node", 2 * PATIENCE)
+
+    @property
+    def state(self) -> str:
+        """`state: reason` of the latest status."""
+        return self.statuses[-1].message if self.statuses else "none"
+
+    def send(self, image: np.ndarray[Any, Any], frame_id: str = "cam", stamp: int = 0) -> int:
+        """Publish one image, stamped now unless told, wait for its result; the stamp."""
+        stamp = stamp or self.get_clock().now().nanoseconds
+        self.images.publish(image_message(image, stamp, frame_id))
+        self.wait_for(
+            lambda: self.targets and nanoseconds(self.targets[-1].header) == stamp,
+            f"the result for the image stamped {stamp}",
+        )
+        return stamp
+
+    def give(self, box: Box, stamp: int = 0) -> str:
+        """Send a box and wait for the status it leads to."""
+        seen = len(self.statuses)
+        self.boxes.publish(box_message(box, stamp))
+        self.wait_for(lambda: len(self.statuses) > seen, "a status after the box")
+        return self.state
+
+    def call(self, client: Any, request: Any) -> Any:
+        future = client.call_async(request)
+        self.wait_for(future.done, "the service's answer")
+        return future.result()
+
+    def fresh_diagnostics(self) -> dict[str, DiagnosticStatus]:
+        """Diagnostics that were made after this call."""
+        seen = self.diagnosed
+        self.wait_for(lambda: self.diagnosed >= seen + 2, "/diagnostics")
+        return self.diagnostics
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.destroy_node()
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.diagnosed += 1
+        self.diagnostics = {one.name.removeprefix("tracker: "): one for one in message.status}
+
+
+def values(status: DiagnosticStatus) -> dict[str, str]:
+    return {pair.key: pair.value for pair in status.values}
+
+
+def box_of(message: Detection2DArray) -> Box:
+    bbox = message.detections[0].bbox
+    center = bbox.center.position
+    return Box.from_center(center.x, center.y, bbox.size_x, bbox.size_y)

@@ -1,0 +1,111 @@
+"""The camera node in a process of its own: every image, once, in order, at the asked size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from ros_support import NodeProcess, Observer, nanoseconds, rclpy, scene, write_clip
+from sensor_msgs.msg import Image
+
+from siamkd_ros.image_decode import decode
+
+
+class Viewer(Observer):
+    """Also keeps the images."""
+
+    def __init__(self, reliability: QoSReliabilityPolicy) -> None:
+        super().__init__()
+        self.images_seen: list[Image] = []
+        self.create_subscription(
+            Image,
+            "image",
+            self.images_seen.append,
+            QoSProfile(depth=50, reliability=reliability),
+        )
+
+
+@pytest.fixture
+def viewer() -> Iterator[Viewer]:
+    rclpy.init()
+    made = Viewer(QoSReliabilityPolicy.RELIABLE)
+    yield made
+    made.close()
+    rclpy.shutdown()
+
+
+def test_a_clip_is_played_to_its_end_and_the_node_ends(viewer: Viewer, tmp_path: Path) -> None:
+    camera = NodeProcess(
+        "camera",
+        tmp_path / "log",
+        source=write_clip(tmp_path / "clip", range(12)),
+        rate=20.0,
+        frame_id="front",
+        wait_for_subscribers=1,
+    )
+    viewer.wait_for(lambda: len(viewer.images_seen) == 12, "12 images")
+    assert camera.wait() == 0, camera.log
+    for n, message in enumerate(viewer.images_seen):
+        np.testing.assert_array_equal(decode(message), scene(n))
+        assert (message.encoding, message.header.frame_id) == ("bgr8", "front")
+    stamps = [nanoseconds(message.header) for message in viewer.images_seen]
+    assert stamps == sorted(set(stamps))
+    seconds = (stamps[-1] - stamps[0]) / 1e9
+    assert seconds > 0.9 * 11 / 20  # not faster than asked
+    assert "12 images published" in camera.log
+
+
+def test_looping_at_another_size(viewer: Viewer, tmp_path: Path) -> None:
+    camera = NodeProcess(
+        "camera",
+        tmp_path / "log",
+        source=write_clip(tmp_path / "clip", range(3)),
+        rate=30.0,
+        loop=True,
+        width=160,
+        height=90,
+    )
+    viewer.wait_for(lambda: len(viewer.images_seen) >= 8, "more images than the clip has")
+    assert camera.stop(times=2) == 0, camera.log
+    assert {decode(message).shape for message in viewer.images_seen} == {(90, 160, 3)}
+
+
+def test_best_effort_is_best_effort(viewer: Viewer, tmp_path: Path) -> None:
+    camera = NodeProcess(
+        "camera",
+        tmp_path / "log",
+        source=write_clip(tmp_path / "clip", range(2)),
+        loop=True,
+        reliability="best_effort",
+        depth=1,
+    )
+    offered = "camera"
+
+    def reliability() -> list[QoSReliabilityPolicy]:
+        found = viewer.get_publishers_info_by_topic("/image")
+        return [info.qos_profile.reliability for info in found if info.node_name == offered]
+
+    viewer.wait_for(reliability, "the camera's publisher")
+    assert reliability() == [QoSReliabilityPolicy.BEST_EFFORT]
+    assert camera.stop() == 0, camera.log
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({}, "source is empty"),
+        ({"source": "no/such/clip.mp4"}, "no/such/clip.mp4"),
+        ({"source": ".", "reliability": "maybe"}, "reliable, best_effort"),
+        ({"source": ".", "width": 640}, "go together"),
+    ],
+)
+def test_what_the_user_must_change_is_said_in_words(
+    tmp_path: Path, parameters: dict[str, object], says: str
+) -> None:
+    camera = NodeProcess("camera", tmp_path / "log", **parameters)
+    assert camera.wait() == 2
+    assert says in camera.log
+    assert "Traceback" not in camera.log

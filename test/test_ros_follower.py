@@ -1,0 +1,415 @@
+"""siamkd_ros.follower: what goes out for which images and orders, with a tracker that is told what
+to find."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from siamkd_core.box import Box, check_target_box
+from siamkd_core.presence import State
+from siamkd_core.tracker import Track
+from siamkd_ros.diagnostics import Report
+from siamkd_ros.follower import CATCH_UP, Follower
+from siamkd_ros.frame import SECOND, Frame, FrameRing
+from siamkd_ros.inbox import Drop, Enable, Inbox, Order, Start
+from siamkd_ros.parameters import TrackerParameters
+from siamkd_ros.rejected import Rejected
+from siamkd_ros.statistics import Statistics
+
+RATE = 30
+BOX = Box(10, 10, 20, 20)
+
+
+class FakeTracker:
+    """Moves its box one pixel to the right with every image."""
+
+    def __init__(self) -> None:
+        self.box: Box | None = None
+        self.score = 0.9
+        self.cost = 0.0
+        self.fails: Exception | None = None
+        self.values: list[int] = []  # first byte of every image seen, to tell them apart
+
+    @property
+    def initialised(self) -> bool:
+        return self.box is not None
+
+    def init(self, image: Any, box: Box) -> None:
+        self.box = check_target_box(box, image.shape[1], image.shape[0])
+        self.values = [int(image[0, 0, 0])]
+
+    def update(self, image: Any) -> Track:
+        if self.fails:
+            raise self.fails
+        time.sleep(self.cost)
+        assert self.box
+        self.values.append(int(image[0, 0, 0]))
+        self.box = self.box._replace(x=self.box.x + 1)
+        seconds = {"crop": 0.001, "model": 0.002, "post": 0.003}
+        return Track(box=self.box, score=self.score, value=1.0, peak=1.0, seconds=seconds)
+
+    def move_to(self, box: Box) -> None:
+        self.box = box
+
+    def reset(self) -> None:
+        self.box = None
+
+
+class Rig:
+    """A follower with its surroundings; notes everything that goes out."""
+
+    def __init__(self, **parameters: Any) -> None:
+        self.tracker = FakeTracker()
+        self.inbox = Inbox()
+        self.ring = FrameRing(10.0, 10**9)
+        self.statistics = Statistics()
+        self.parameters = replace(TrackerParameters(), **parameters)
+        self.targets: list[tuple[Any, Track | None, str, str]] = []
+        self.reports: list[Report] = []
+        self.refused: list[str] = []
+        self.errors: list[Exception] = []
+        self.clock = 0
+        self.follower = Follower(
+            self.tracker, self.inbox, self.ring, self.statistics, self, lambda: self.parameters
+        )
+        self._count = itertools.count(1)
+
+    def target(self, header: Any, track: Track | None, target: str, label: str) -> None:
+        self.targets.append((header, track, target, label))
+
+    def status(self, report: Report) -> None:
+        self.reports.append(report)
+
+    def rejected(self, error: Rejected) -> None:
+        self.refused.append(error.reason)
+
+    def failed(self, error: Exception) -> None:
+        self.errors.append(error)
+
+    def now(self) -> int:
+        return self.clock
+
+    def frame(self, seconds: float | None = None, size: tuple[int, int] = (64, 48)) -> Frame:
+        """The next image; its first byte is its number."""
+        number = next(self._count)
+        stamp = round((number / RATE if seconds is None else seconds) * SECOND)
+        data = np.full((size[1], size[0], 3), number % 256, np.uint8).tobytes()
+        message = SimpleNamespace(
+            header=SimpleNamespace(stamp=stamp, frame_id=f"frame{number}"),
+            height=size[1],
+            width=size[0],
+            encoding="bgr8",
+            is_bigendian=0,
+            step=3 * size[0],
+            data=data,
+        )
+        frame = Frame(number, stamp, number / RATE, message)
+        self.ring.append(frame)
+        return frame
+
+    def feed(self, count: int = 1, **kind: Any) -> None:
+        for _ in range(count):
+            self.follower.step([], self.frame(**kind))
+
+    def order(self, *orders: Order) -> None:
+        self.follower.step(list(orders), None)
+
+    def start(self, stamp: float = 0.0, box: Box = BOX, received: float | None = None) -> None:
+        received = time.monotonic() if received is None else received
+        self.order(Start(box, round(stamp * SECOND), "dog", received))
+
+    @property
+    def state(self) -> State:
+        return self.follower.report().state
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def shown(rig: Rig) -> list[bool]:
+    return [track is not None for _, track, _, _ in rig.targets]
+
+
+def test_idle_processes_every_image_and_reports_nothing(rig: Rig) -> None:
+    rig.feed(3)
+    assert shown(rig) == [False] * 3
+    assert [header.frame_id for header, *_ in rig.targets] == ["frame1", "frame2", "frame3"]
+    assert rig.state is State.IDLE
+
+
+def test_a_box_on_the_newest_image(rig: Rig) -> None:
+    rig.feed(3)
+    rig.start()
+    assert rig.tracker.values == [3]
+    assert rig.state is State.TRACKING
+    rig.feed(2)
+    assert shown(rig) == [False] * 3 + [True] * 2
+    header, track, target, label = rig.targets[-1]
+    assert header.frame_id == "frame5"
+    assert track and track.box == BOX._replace(x=12)
+    assert target == rig.reports[-1].target
+    assert label == "dog"
+
+
+def test_a_box_before_the_first_image_waits_for_it(rig: Rig) -> None:
+    rig.start()
+    assert rig.state is State.IDLE
+    rig.feed()
+    assert shown(rig) == [True]
+    assert rig.tracker.values == [1, 1]
+
+
+def test_an_image_taken_together_with_its_box_is_published_with_the_target(rig: Rig) -> None:
+    frame = rig.frame()
+    rig.follower.step([Start(BOX, 0, "dog", 0.0)], frame)
+    assert shown(rig) == [True]
+
+
+def test_a_box_on_an_earlier_image_is_caught_up(rig: Rig) -> None:
+    rig.feed(10)
+    rig.start(stamp=4 / RATE)
+    assert rig.tracker.values[:2] == [4, 5]
+    assert rig.tracker.values[-1] == 10
+    assert len(rig.targets) == 10  # images already published are not published again
+    rig.feed(1)
+    assert rig.tracker.values[-1] == 11
+    assert shown(rig) == [False] * 10 + [True]
+    assert rig.statistics.snapshot(0.0).catch_ups == 1
+
+
+def test_catching_up_publishes_only_what_is_newer_and_in_order(rig: Rig) -> None:
+    rig.feed(5)
+    waiting = [rig.frame() for _ in range(3)]  # arrived, overwritten in the slot
+    rig.order(Start(BOX, 2 * SECOND // RATE, "dog", 0.0))
+    stamps = [header.stamp for header, *_ in rig.targets]
+    assert stamps == sorted(set(stamps))
+    assert stamps[-1] == waiting[-1].stamp
+    rig.follower.step([], waiting[-1])
+    assert len(rig.targets) == len(stamps)
+
+
+def test_a_slow_tracker_catches_up_by_leaving_images_out(rig: Rig) -> None:
+    rig.feed(60)
+    rig.tracker.cost = 0.05
+    began = time.monotonic()
+    rig.start(stamp=1 / RATE)
+    spent = time.monotonic() - began
+    assert rig.tracker.values[-1] == 60
+    assert len(rig.tracker.values) < 30
+    assert spent < 10 * CATCH_UP  # 60 images would take 3 s on an idle machine
+
+
+def test_catching_up_stops_for_an_order(rig: Rig) -> None:
+    rig.feed(10)
+    rig.inbox.put_order(Drop("now"))
+    rig.start(stamp=1 / RATE)
+    assert rig.tracker.values == [1]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "box", "reason"),
+    [
+        (0.0, Box(-100, 10, 20, 20), "box_outside"),
+        (0.0, Box(10, 10, 0.1, 20), "box_size"),
+        (0.001, BOX, "box_too_old"),
+        (99.0, BOX, "box_in_future"),
+    ],
+)
+def test_a_bad_box_is_refused_and_keeps_the_target(
+    rig: Rig, stamp: float, box: Box, reason: str
+) -> None:
+    rig.feed(3)
+    rig.start()
+    before = rig.follower.report()
+    rig.start(stamp=stamp, box=box)
+    assert rig.refused == [reason]
+    assert rig.statistics.snapshot(0.0).rejects == {reason: 1}
+    assert rig.reports[-1].reason.startswith("box refused: ")
+    assert replace(rig.reports[-1], reason=before.reason) == before
+    rig.feed()
+    assert rig.targets[-1][2] == before.target
+
+
+def test_a_box_for_an_image_on_its_way_waits_for_it(rig: Rig) -> None:
+    rig.feed(3)
+    rig.start(stamp=4 / RATE)
+    assert rig.state is State.IDLE
+    rig.feed()
+    assert rig.tracker.values == [4, 4]
+
+
+def test_a_box_for_an_image_that_never_comes_is_refused(rig: Rig) -> None:
+    rig.feed(3)
+    rig.start(stamp=3.5 / RATE + 0.5, received=time.monotonic() - 5)
+    assert rig.refused == ["box_frame_missing"]
+
+
+def test_every_target_has_its_own_id(rig: Rig) -> None:
+    rig.feed()
+    for _ in range(3):
+        rig.start()
+        rig.feed()
+    other = Rig()
+    other.feed()
+    other.start()
+    other.feed()
+    ids = [target for *_, target, _ in rig.targets[1:] + other.targets[1:]]
+    assert len(set(ids)) == 4
+
+
+def test_reset_and_a_new_target(rig: Rig) -> None:
+    rig.feed()
+    rig.start()
+    rig.order(Drop("reset by ~/reset"))
+    assert rig.reports[-1].state is State.IDLE
+    assert rig.reports[-1].reason == "reset by ~/reset"
+    rig.feed()
+    assert shown(rig) == [False, False]
+    rig.start()
+    rig.feed()
+    assert shown(rig)[-1]
+
+
+def test_disabled_is_silent_and_keeps_the_target(rig: Rig) -> None:
+    rig.feed()
+    rig.start()
+    target = rig.follower.report().target
+    rig.order(Enable(False))
+    assert rig.reports[-1].state is State.IDLE
+    assert "disabled" in rig.reports[-1].reason
+    rig.feed(3)
+    rig.start()
+    assert rig.refused == ["disabled"]
+    assert len(rig.targets) == 1
+    rig.order(Enable(True))
+    assert rig.reports[-1].state is State.TRACKING
+    rig.feed()
+    assert rig.targets[-1][2] == target
+
+
+def test_lost_is_reported_empty_and_searched_where_it_was_last_seen(rig: Rig) -> None:
+    rig.feed()
+    rig.start()
+    rig.feed(5)
+    seen = rig.tracker.box
+    rig.tracker.score = 0.1
+    rig.feed(1)
+    assert rig.state is State.UNCERTAIN
+    assert rig.targets[-1][1] is not None
+    rig.feed(60)
+    assert rig.state is State.LOST
+    assert rig.targets[-1][1] is None
+    assert rig.tracker.box == seen
+    rig.tracker.score = 0.95
+    rig.feed(20)
+    assert rig.state is State.TRACKING
+    states = [report.state for report in rig.reports]
+    assert states == [State.TRACKING, State.UNCERTAIN, State.LOST, State.TRACKING]
+    assert len({report.target for report in rig.reports}) == 1
+
+
+def test_thresholds_can_change_while_tracking(rig: Rig) -> None:
+    rig.feed()
+    rig.start()
+    rig.tracker.score = 0.4
+    rig.feed()
+    assert rig.state is State.TRACKING
+    rig.parameters = replace(rig.parameters, uncertain_score=0.45)
+    rig.feed()
+    assert rig.state is State.UNCERTAIN
+
+
+def test_lost_time_is_counted_by_arrival_where_nothing_is_stamped(rig: Rig) -> None:
+    rig.feed(seconds=0.0)
+    rig.start()
+    rig.tracker.score = 0.0
+    rig.feed(RATE - 2, seconds=0.0)
+    assert rig.state is State.UNCERTAIN
+    rig.feed(4, seconds=0.0)
+    assert rig.state is State.LOST
+
+
+def test_another_image_size_of_the_same_shape_carries_the_target_over(rig: Rig) -> None:
+    rig.feed()
+    rig.start()
+    target = rig.follower.report().target
+    rig.feed(size=(128, 96))
+    _, track, carried, _ = rig.targets[-1]
+    assert track and track.box == Box(21, 20, 40, 40)
+    assert carried == target
+    assert rig.state is State.TRACKING
+
+
+def test_another_shape_drops_the_target_and_says_why(rig: Rig) -> None:
+    rig.feed()
+    rig.start()
+    rig.feed(size=(64, 64))
+    assert rig.state is State.IDLE
+    assert rig.reports[-1].reason == "the image changed from 64x48 to 64x64"
+    assert shown(rig) == [False, False]
+
+
+def test_an_unusable_image_is_counted_and_costs_nothing(rig: Rig) -> None:
+    rig.feed()
+    rig.start()
+    broken = rig.frame()
+    broken.message.data = b"short"
+    rig.follower.step([], broken)
+    assert rig.refused == ["length"]
+    assert len(rig.targets) == 1
+    rig.feed()
+    assert shown(rig)[-1]
+
+
+def test_the_thread_outlives_an_unexpected_error(rig: Rig) -> None:
+    thread = threading.Thread(target=rig.follower.run, daemon=True)
+    thread.start()
+    rig.feed()
+    rig.start()
+    rig.tracker.fails = RuntimeError("device lost")
+    rig.inbox.put_frame(rig.frame())
+    deadline = time.monotonic() + 10
+    while not rig.errors and time.monotonic() < deadline:
+        time.sleep(0.01)
+    rig.tracker.fails = None
+    before = len(rig.targets)
+    rig.inbox.put_frame(rig.frame())
+    while len(rig.targets) == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    rig.inbox.close()
+    thread.join(10)
+    assert str(rig.errors[0]) == "device lost"
+    assert shown(rig)[-1]
+    assert rig.statistics.snapshot(0.0).errors == 1
+    assert not thread.is_alive()
+
+
+def test_every_processed_image_is_timed(rig: Rig) -> None:
+    rig.clock = 10 * SECOND
+    rig.feed(seconds=9.0)
+    rig.start()
+    rig.feed(seconds=9.5)
+    rig.feed(seconds=0.0)
+    snapshot = rig.statistics.snapshot(0.0)
+    assert snapshot.processed == 3
+    assert snapshot.latency_samples == 2
+    assert snapshot.stages["latency"].maximum == 1.0
+    assert set(snapshot.stages) == {
+        "wait",
+        "decode",
+        "crop",
+        "model",
+        "post",
+        "publish",
+        "latency",
+    }

@@ -1,0 +1,70 @@
+"""siamkd_ros.frame: the ring is bounded and finds the frame a box was drawn on."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siamkd_ros.frame import SECOND, Frame, FrameRing
+from siamkd_ros.rejected import Rejected
+
+
+def frame(sequence: int, seconds: float, size: int = 100) -> Frame:
+    message = SimpleNamespace(data=bytes(size))
+    return Frame(sequence, round(seconds * SECOND), seconds, message)
+
+
+def ring(seconds: float = 10.0, limit: int = 10_000, count: int = 5) -> FrameRing:
+    """Frames 1 to `count`, stamped 1 s, 2 s, ..."""
+    made = FrameRing(seconds, limit)
+    for n in range(1, count + 1):
+        made.append(frame(n, float(n)))
+    return made
+
+
+def sequences(made: FrameRing) -> list[int]:
+    return [kept.sequence for kept in made.after(0)]
+
+
+def test_bounded_in_time_and_in_memory() -> None:
+    assert sequences(ring(seconds=2.0)) == [3, 4, 5]
+    assert sequences(ring(limit=250)) == [4, 5]
+    assert sequences(ring(seconds=0.0)) == [5]
+    assert sequences(ring(limit=0)) == [5]
+
+
+@given(st.lists(st.integers(0, 50)), st.integers(0, 120))
+def test_memory_is_never_exceeded_by_more_than_the_newest(sizes: list[int], limit: int) -> None:
+    made = FrameRing(1e9, limit)
+    for n, size in enumerate(sizes, 1):
+        made.append(frame(n, float(n), size))
+        kept = made.after(0)
+        assert kept[-1].sequence == n
+        assert sum(one.bytes for one in kept) <= limit or len(kept) == 1
+
+
+def test_finds_by_stamp() -> None:
+    made = ring()
+    found = {stamp: made.find(round(stamp * SECOND)) for stamp in (0, 1, 3, 5, 3.4, 3.6, 5.5)}
+    got = {stamp: one.sequence if one else None for stamp, one in found.items()}
+    assert got == {0: 5, 1: 1, 3: 3, 5: 5, 3.4: 3, 3.6: 4, 5.5: None}
+
+
+@pytest.mark.parametrize(
+    ("stamp", "reason"), [(0.9, "box_too_old"), (1e-9, "box_too_old"), (6.1, "box_in_future")]
+)
+def test_a_stamp_outside_is_refused(stamp: float, reason: str) -> None:
+    with pytest.raises(Rejected) as refusal:
+        ring().find(round(stamp * SECOND))
+    assert refusal.value.reason == reason
+
+
+def test_empty_and_cleared() -> None:
+    made = ring()
+    made.clear()
+    assert made.find(0) is None
+    assert made.find(SECOND) is None
+    assert made.after(0) == []

@@ -1,0 +1,66 @@
+"""siamkd_ros.inbox: one slot, the newest wins, orders stay in order."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+from siamkd_core.box import Box
+from siamkd_ros.frame import Frame
+from siamkd_ros.inbox import Drop, Enable, Inbox, Start
+
+
+def frame(sequence: int) -> Frame:
+    return Frame(sequence, 0, 0.0, SimpleNamespace(data=b""))
+
+
+def start(n: float) -> Start:
+    return Start(Box(n, n, 5, 5), 0, "target", 0.0)
+
+
+def test_the_newest_frame_overwrites() -> None:
+    inbox = Inbox()
+    assert [inbox.put_frame(frame(n)) for n in (1, 2, 3)] == [False, True, True]
+    work = inbox.take()
+    assert work and work[1] and work[1].sequence == 3
+    assert inbox.put_frame(frame(4)) is False
+
+
+def test_orders_keep_their_sequence_and_only_the_newest_of_a_kind() -> None:
+    inbox = Inbox()
+    for order in (start(1), Drop("a"), start(2), Enable(False), Drop("b")):
+        inbox.put_order(order)
+    assert inbox.has_orders
+    assert inbox.take() == ([start(2), Enable(False), Drop("b")], None)
+    assert not inbox.has_orders
+
+
+def test_a_flood_of_orders_takes_no_memory() -> None:
+    inbox = Inbox()
+    for n in range(10_000):
+        inbox.put_order(start(n))
+        inbox.put_order(Drop(str(n)))
+    work = inbox.take()
+    assert work and len(work[0]) == 2
+
+
+def test_drop_frame_leaves_the_orders() -> None:
+    inbox = Inbox()
+    inbox.put_frame(frame(1))
+    inbox.put_order(Drop("x"))
+    inbox.drop_frame()
+    assert inbox.take() == ([Drop("x")], None)
+
+
+def test_take_waits_and_close_wakes_it() -> None:
+    inbox = Inbox()
+    got: list[object] = []
+    thread = threading.Thread(target=lambda: got.extend([inbox.take(), inbox.take()]))
+    thread.start()
+    inbox.put_frame(frame(1))
+    while not got and thread.is_alive() and inbox.put_frame(frame(2)):
+        pass
+    inbox.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert inbox.take() is None

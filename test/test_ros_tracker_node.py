@@ -1,0 +1,349 @@
+"""The tracker node in a process of its own, seen and driven over real topics.
+
+What a newcomer may read as the manual of the node's behaviour.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ros_support import (
+    PATIENCE,
+    NodeProcess,
+    Observer,
+    box_message,
+    box_of,
+    image_message,
+    nanoseconds,
+    place,
+    rclpy,
+    scene,
+    tiny_model,
+    values,
+    write_clip,
+)
+from std_srvs.srv import SetBool, Trigger
+
+from siamkd_core.box import Box, iou
+from siamkd_core.modelfile import SHIPPED
+
+COUNT = itertools.count()
+
+
+def overlap(a: Box, b: Box) -> float:
+    return float(iou(np.array(a), np.array(b))[0])
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    folder = tmp_path_factory.mktemp("tracker")
+    process = NodeProcess(
+        "tracker", folder / "log", model=tiny_model(folder), device="cpu", threads=1
+    )
+    yield process
+    # as often as an impatient user presses Ctrl-C
+    assert process.stop(times=3) == 0, process.log
+    assert "Traceback" not in process.log
+
+
+@pytest.fixture(scope="module")
+def graph() -> Iterator[None]:
+    rclpy.init()
+    yield
+    rclpy.shutdown()
+
+
+@pytest.fixture(scope="module")
+def connected(tracker: NodeProcess, graph: None) -> Iterator[Observer]:
+    made = Observer()
+    made.connect()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def observer(tracker: NodeProcess, connected: Observer) -> Iterator[Observer]:
+    """Connected to a tracker that has no target; nothing seen yet but the latest status."""
+    connected.statuses.clear()
+    connected.call(connected.reset_client, Trigger.Request())
+    connected.wait_for(lambda: connected.statuses, "the reset")
+    connected.targets.clear()
+    yield connected
+    assert tracker.process.poll() is None, tracker.log
+
+
+def follow(observer: Observer, start: int = 0) -> str:
+    """Show frame `start`, give its box, show the next; the target's id."""
+    observer.send(scene(start))
+    assert observer.give(place(start)).startswith("tracking")
+    observer.send(scene(start + 1))
+    return str(observer.targets[-1].detections[0].id)
+
+
+def test_the_image_header_goes_out_verbatim_and_in_order(observer: Observer) -> None:
+    sent = []
+    for n in range(20):
+        frame_id = f"front/camera {next(COUNT)} é"
+        sent.append((observer.send(scene(n), frame_id), frame_id))
+    got = [(nanoseconds(message.header), message.header.frame_id) for message in observer.targets]
+    assert got == sent
+    assert all(not message.detections for message in observer.targets)  # nobody gave a target
+
+
+def test_the_target_is_followed(observer: Observer) -> None:
+    observer.send(scene(0))
+    observer.give(place(0))
+    for n in range(1, 40):
+        observer.send(scene(n))
+        (detection,) = observer.targets[-1].detections
+        assert detection.header == observer.targets[-1].header
+        assert 0 <= detection.results[0].hypothesis.score <= 1
+        assert overlap(box_of(observer.targets[-1]), place(n)) > 0.5
+    assert len({message.detections[0].id for message in observer.targets[1:]}) == 1
+
+
+def test_images_in_a_burst_come_out_in_order_and_none_is_made_up(observer: Observer) -> None:
+    follow(observer)
+    before = len(observer.targets)
+    start = observer.get_clock().now().nanoseconds
+    stamps = [start + n * 1000 for n in range(60)]
+    for n, stamp in enumerate(stamps):
+        observer.images.publish(image_message(scene(n // 10), stamp))
+    observer.wait_for(lambda: nanoseconds(observer.targets[-1].header) == stamps[-1], "the newest")
+    got = [nanoseconds(message.header) for message in observer.targets[before:]]
+    assert got == sorted(set(got))
+    assert set(got) <= set(stamps)
+
+
+def test_a_box_names_the_frame_it_was_drawn_on(observer: Observer) -> None:
+    far = 40  # where the target has long left the box
+    assert overlap(place(0), place(far)) == 0
+    stamps = [observer.send(scene(n)) for n in range(far + 1)]
+    state = observer.give(place(0), stamps[0])
+    assert "caught up" in state
+    observer.send(scene(far + 1))
+    assert overlap(box_of(observer.targets[-1]), place(far + 1)) > 0.5
+
+
+def test_every_box_gives_a_new_id(observer: Observer) -> None:
+    assert follow(observer) != follow(observer)
+
+
+@pytest.mark.parametrize(
+    ("box", "stamp", "says"),
+    [
+        (Box(math.nan, 10, 40, 40), 0, "not finite"),
+        (Box(10, 10, 0, 40), 0, "must be positive"),
+        (Box(-500, 10, 40, 40), 0, "outside"),
+        (Box(10, 10, 40, 40), 1, "old"),
+        (Box(10, 10, 40, 40), 2**31 * 10**9 - 1, "ahead"),
+    ],
+)
+def test_a_bad_box_is_refused_with_the_reason_and_keeps_the_target(
+    observer: Observer, box: Box, stamp: int, says: str
+) -> None:
+    target = follow(observer)
+    state = observer.give(box, stamp)
+    assert state.startswith("tracking: box refused: ")
+    assert says in state
+    observer.send(scene(2))
+    assert observer.targets[-1].detections[0].id == target
+
+
+def test_malformed_images_are_counted_by_reason_and_keep_the_target(observer: Observer) -> None:
+    target = follow(observer)
+    faults = {
+        "zero_size": ("width", 0),
+        "step": ("step", 1),
+        "length": ("height", 7),
+        "encoding": ("encoding", "h264"),
+    }
+
+    def counted() -> set[str]:
+        camera = values(observer.fresh_diagnostics()["camera"])
+        return {reason for reason in faults if f"rejected.{reason}" in camera}
+
+    while missing := set(faults) - counted():
+        for reason in missing:
+            message = image_message(scene(0), observer.get_clock().now().nanoseconds)
+            setattr(message, *faults[reason])
+            observer.images.publish(message)
+            observer.spin_for(0.2)  # the node keeps only the newest image that waits
+    observer.send(scene(2))
+    assert observer.targets[-1].detections[0].id == target
+
+
+def test_reset_drops_the_target(observer: Observer) -> None:
+    follow(observer)
+    assert observer.call(observer.reset_client, Trigger.Request()).success
+    observer.wait_for(lambda: observer.state == "idle: reset by ~/reset", "the reset")
+    observer.send(scene(2))
+    assert not observer.targets[-1].detections
+
+
+def test_disabled_is_silent_and_enabled_goes_on_with_the_target(observer: Observer) -> None:
+    target = follow(observer)
+    assert observer.call(observer.enable_client, SetBool.Request(data=False)).success
+    observer.wait_for(lambda: observer.state == "idle: disabled by ~/enable", "the pause")
+    before = len(observer.targets)
+    for n in range(3):
+        message = image_message(scene(n), observer.get_clock().now().nanoseconds)
+        observer.images.publish(message)
+        observer.spin_for(0.1)
+    assert len(observer.targets) == before
+    observer.call(observer.enable_client, SetBool.Request(data=True))
+    observer.wait_for(lambda: observer.state.startswith("tracking"), "tracking again")
+    observer.send(scene(2))
+    assert observer.targets[-1].detections[0].id == target
+
+
+def test_time_that_jumps_back_drops_the_target_with_the_reason(observer: Observer) -> None:
+    follow(observer)
+    hour_ago = observer.get_clock().now().nanoseconds - 3600 * 10**9
+    for n in range(100):
+        observer.images.publish(image_message(scene(n), hour_ago + n * 10**8))
+        observer.spin_for(0.2)  # the first is refused, as it might be a fluke
+        if "jumped back" in observer.state:
+            break
+    assert observer.state.startswith("idle: the image stamps jumped back")
+    observer.send(scene(0), stamp=hour_ago + 10**11)
+    assert not observer.targets[-1].detections
+
+
+def test_an_unstamped_camera_is_tracked_too(observer: Observer) -> None:
+    follow(observer)
+    before = len(observer.targets)
+    observer.images.publish(image_message(scene(2), 0))
+    observer.wait_for(lambda: len(observer.targets) > before, "the unstamped image's result")
+    assert nanoseconds(observer.targets[-1].header) == 0
+    assert overlap(box_of(observer.targets[-1]), place(2)) > 0.5
+
+
+def test_status_is_there_for_those_who_come_later(observer: Observer) -> None:
+    follow(observer)
+    late = Observer(name="late")
+    late.wait_for(lambda: late.statuses, "the latched status")
+    status = values(late.statuses[0])
+    late.close()
+    assert status["state"] == "tracking"
+    assert status["model"] == "tiny"
+    assert float(status["since"]) > 1e9
+
+
+def test_diagnostics_have_four_tasks_with_the_stages_of_every_frame(observer: Observer) -> None:
+    follow(observer)
+    for n in range(2, 8):
+        observer.send(scene(n))
+    tasks = observer.fresh_diagnostics()
+    assert set(tasks) == {"camera", "tracker", "timing", "device"}
+    timing = values(tasks["timing"])
+    for stage in ("wait", "decode", "crop", "model", "post", "publish", "latency"):
+        p50, p95, highest = (float(timing[f"{stage}_ms.{k}"]) for k in ("p50", "p95", "max"))
+        assert 0 <= p50 <= p95 <= highest
+    inside = sum(float(timing[f"{stage}_ms.p50"]) for stage in ("decode", "crop", "model"))
+    assert float(timing["latency_ms.max"]) > inside / 2
+    assert values(tasks["tracker"])["state"] == "tracking"
+    assert values(tasks["tracker"])["internal_errors"] == "0"
+    device = values(tasks["device"])
+    assert (device["model"], len(device["sha256"])) == ("tiny", 64)
+    assert "warmed up" in device["start_up"]
+
+
+def test_silence_is_an_error_that_says_who_publishes(observer: Observer) -> None:
+    observer.send(scene(0))
+    observer.spin_for(1.5)
+    camera = observer.fresh_diagnostics()["camera"]
+    assert camera.level == b"\x02"
+    assert "/observer (sensor_msgs/msg/Image, reliable, volatile)" in camera.message
+
+
+def test_a_camera_killed_and_started_again(observer: Observer, tmp_path: Path) -> None:
+    # there and back over 20 px: wherever the clip starts anew, the target is within reach
+    clip = write_clip(tmp_path / "clip", [*range(12), *range(10, 0, -1)])
+    options = {"source": clip, "rate": 20.0, "loop": True}
+    camera = NodeProcess("camera", tmp_path / "first", **options)
+    observer.wait_for(lambda: observer.targets, "the first image")
+    observer.boxes.publish(box_message(place(0), nanoseconds(observer.targets[0].header)))
+    observer.wait_for(lambda: observer.targets[-1].detections, "the target")
+    target = observer.targets[-1].detections[0].id
+    camera.kill()
+    observer.spin_for(2.0)
+    silent_since = len(observer.targets)
+    camera = NodeProcess("camera", tmp_path / "second", **options)
+    observer.wait_for(lambda: len(observer.targets) >= silent_since + 40, "images after restart")
+    assert camera.stop() == 0, camera.log
+    after = observer.targets[silent_since:]
+    assert all(message.detections for message in after)
+    assert {message.detections[0].id for message in after} == {target}
+    boxes = [box_of(message) for message in after[5:]]
+    assert all(max(overlap(box, place(n)) for n in range(12)) > 0.5 for box in boxes)
+
+
+# The following start a tracker of their own, in a namespace of its own
+
+
+@pytest.fixture
+def other(graph: None) -> Iterator[Observer]:
+    made = Observer("other")
+    yield made
+    made.close()
+
+
+def start_other(folder: Path, name: str, *arguments: str, **parameters: object) -> NodeProcess:
+    return NodeProcess(name, folder / name, "-r", "__ns:=/other", *arguments, **parameters)
+
+
+def test_incompatible_qos_is_a_warning_that_names_topic_and_policy(
+    tmp_path: Path, other: Observer
+) -> None:
+    reliable = ("-p", "qos_overrides./other/image.subscription.reliability:=reliable")
+    tracker = start_other(tmp_path, "tracker", *reliable, model=tiny_model(tmp_path))
+    clip = write_clip(tmp_path / "clip", range(2))
+    camera = start_other(tmp_path, "camera", source=clip, loop=True, reliability="best_effort")
+    try:
+        other.wait_for(lambda: "incompatible QoS" in tracker.log, "the warning", 2 * PATIENCE)
+    finally:
+        assert camera.stop() == 0, camera.log
+        assert tracker.stop(signal.SIGTERM, times=3) == 0, tracker.log
+    assert "Traceback" not in tracker.log
+    assert "a publisher on /other/image offers an incompatible QoS (RELIABILITY)" in tracker.log
+    assert "qos_overrides./other/image.subscription.reliability" in tracker.log
+
+
+def test_what_the_user_must_change_ends_the_start_in_words(tmp_path: Path) -> None:
+    tracker = start_other(tmp_path, "tracker", model="no_such_model")
+    assert tracker.wait() == 2
+    assert "no_such_model" in tracker.log
+    assert "Traceback" not in tracker.log
+
+
+@pytest.mark.skipif(
+    not (SHIPPED / "siamfc_half.safetensors").exists(), reason="no trained model is here yet"
+)
+def test_the_shipped_model_follows_and_tells_when_the_target_is_gone(
+    tmp_path: Path, other: Observer
+) -> None:
+    tracker = start_other(tmp_path, "tracker", lost_after=0.3)
+    other.connect()
+    other.send(scene(0))
+    other.give(place(0))
+    for n in range(1, 30):
+        other.send(scene(n))
+        assert overlap(box_of(other.targets[-1]), place(n)) > 0.5
+    empty = scene(30).copy()
+    x, y, w, h = (int(value) for value in place(30))
+    empty[y : y + h, x : x + w] = empty[y - h : y, x : x + w]
+    for _ in range(60):
+        other.send(empty)
+        if other.state.startswith("lost"):
+            break
+    assert other.state.startswith("lost")
+    other.send(empty)
+    assert not other.targets[-1].detections
+    assert tracker.stop() == 0, tracker.log
