@@ -49,10 +49,10 @@ setup(
         "PyYAML>=5.4",
         "rich>=11",
         "safetensors>=0.4",
-        "torch>=2.1",
+        "torch>=2.3",
     ],
     extras_require={"train": ["tensorboard>=2.10"]},
-    zip_safe=True,
+    zip_safe=False,
     entry_points={
         "console_scripts": [
             "siamkd = siamkd_core.cli:main",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from siamkd_core.errors import BoxError
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
 class Box(NamedTuple):
@@ -83,6 +84,13 @@ def iou(a: FloatArray, b: FloatArray) -> FloatArray:
     union = np.prod(a[:, 2:], axis=1) + np.prod(b[:, 2:], axis=1) - overlap
     empty = union <= 0
     return np.where(empty, 0.0, overlap / np.where(empty, 1.0, union))
+
+
+def present(boxes: FloatArray) -> BoolArray:
+    """Which rows are boxes: (N,) bool, False for nan, infinity and sides that are not positive."""
+    finite: BoolArray = np.all(np.isfinite(boxes), axis=1)
+    sides = np.where(finite[:, None], boxes[:, 2:], 0.0)
+    return np.logical_and(finite, np.all(sides > 0, axis=1))
 
 
 def _short(box: Box) -> str:

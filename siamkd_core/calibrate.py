@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from siamkd_core.box import Box, FloatArray, iou
+from siamkd_core.box import Box, FloatArray, iou, present
 from siamkd_core.errors import DataError
 from siamkd_core.image import read_image
 from siamkd_core.sequences import Sequence
@@ -61,7 +61,7 @@ def calibrate(
     if len(folders) < 2:
         raise DataError("a calibration needs at least two videos, so that a target can be absent")
     rng = np.random.default_rng(seed)
-    values, present = [], []
+    values, found = [], []
     for draw in range(draws):
         a, z = _draw_frame(sequences, rng)
         tracker.init(read_image(a.frames[z]), Box(*a.boxes[z]))
@@ -71,19 +71,21 @@ def calibrate(
         tracker.move_to(Box(truth.x + shift[0], truth.y + shift[1], truth.w, truth.h))
         track = tracker.update(read_image(a.frames[x]))
         values.append(track.value)
-        present.append(bool(iou(np.array(track.box), np.array(truth))[0] >= 0.5))
+        found.append(bool(iou(np.array(track.box), np.array(truth))[0] >= 0.5))
 
         others = [s for s in sequences if s.frames[0].parent != a.frames[0].parent]
         b, y = _draw_frame(others, rng)
         there = Box(*b.boxes[y])
         tracker.move_to(Box.from_center(there.cx, there.cy, truth.w, truth.h))
         values.append(tracker.update(read_image(b.frames[y])).value)
-        present.append(False)
+        found.append(False)
         yield draw + 1, None
-    seen, labels = np.array(values), np.array(present)
+    seen, labels = np.array(values), np.array(found)
     if labels.all() or not labels.any():
         raise DataError("every look found the same answer; is this model trained at all?")
     score = fit_logistic(seen, labels)
+    if score.slope <= 0:
+        raise DataError("a higher response means a target less often; this model is not trained")
     yield draws, Calibration(score, seen, labels, roc_auc(seen, labels))
 
 
@@ -118,12 +120,12 @@ def roc_auc(values: FloatArray, labels: np.ndarray) -> float:
 
 def _draw_frame(sequences: list[Sequence], rng: np.random.Generator) -> tuple[Sequence, int]:
     sequence = sequences[int(rng.integers(len(sequences)))]
-    present = np.flatnonzero(np.isfinite(sequence.boxes).all(axis=1))
-    if not len(present):
+    there = np.flatnonzero(present(sequence.boxes))
+    if not len(there):
         raise DataError(f"{sequence.name} has no frame with its target")
-    return sequence, int(rng.choice(present))
+    return sequence, int(rng.choice(there))
 
 
 def _draw_near(sequence: Sequence, frame: int, rng: np.random.Generator) -> int:
-    present = np.flatnonzero(np.isfinite(sequence.boxes).all(axis=1))
-    return int(rng.choice(present[np.abs(present - frame) <= MAX_GAP]))
+    there = np.flatnonzero(present(sequence.boxes))
+    return int(rng.choice(there[np.abs(there - frame) <= MAX_GAP]))

@@ -47,7 +47,8 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
             raise ConfigError(f"unknown precision {name!r}; use auto, {', '.join(DTYPES)}")
         return DTYPES[name]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+        ampere = torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if ampere else torch.float16
     return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
 
 

@@ -21,10 +21,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from siamkd_core.box import Box, FloatArray
+from siamkd_core.box import Box, FloatArray, present
 from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image, read_image
-from siamkd_core.metrics import present
 from siamkd_core.modelfile import write_atomically
 from siamkd_core.sequences import Sequence, read_boxes
 

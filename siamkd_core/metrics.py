@@ -26,11 +26,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from siamkd_core.box import FloatArray, iou
-
-BoolArray = NDArray[np.bool_]
+from siamkd_core.box import BoolArray, FloatArray, iou, present
 
 IOU_THRESHOLDS: FloatArray = np.linspace(0, 1, 21, dtype=np.float64)
 PIXEL_THRESHOLDS: FloatArray = np.arange(51, dtype=np.float64)
@@ -113,13 +110,6 @@ def macro_mean(measures: Sequence[Measures]) -> Measures:
         precision=np.mean([one.precision for one in measures], axis=0),
         norm_precision=np.mean([one.norm_precision for one in measures], axis=0),
     )
-
-
-def present(boxes: FloatArray) -> BoolArray:
-    """Which rows are boxes: (N,) bool, False for nan, infinity and sides that are not positive."""
-    finite: BoolArray = np.all(np.isfinite(boxes), axis=1)
-    sides = np.where(finite[:, None], boxes[:, 2:], 0.0)
-    return np.logical_and(finite, np.all(sides > 0, axis=1))
 
 
 def overlap(predicted: FloatArray, truth: FloatArray) -> FloatArray:

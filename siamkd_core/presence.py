@@ -40,7 +40,7 @@ class PresenceConfig:
             below 0.
     """
 
-    uncertain_score: float = 0.35
+    uncertain_score: float = 0.3
     tracking_score: float = 0.5
     recover_score: float = 0.6
     lost_after: float = 1.0

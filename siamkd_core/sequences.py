@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +53,7 @@ def read_sequence(folder: str | Path, annotation: str = "groundtruth.txt") -> Se
     file = folder / annotation
     if not (folder / "img").is_dir() or not file.is_file():
         raise DataError(f"{folder} is no sequence folder: {_layout(folder)}")
-    frames = tuple(
-        sorted(p for p in (folder / "img").iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    )
+    frames = tuple(list_images(folder / "img"))
     boxes = read_boxes(file)
     if len(frames) != len(boxes):
         raise DataError(
@@ -136,6 +135,22 @@ def read_stills(folder: str | Path) -> list[Still]:
         if len(boxes):
             stills.append(Still(path, boxes))
     return stills
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files of a folder by suffix, in natural order; hidden files are left out."""
+    found = (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sort key that orders runs of digits by value: `img2` before `img10`."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", text)
+    return [(0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts]
 
 
 def _layout(folder: Path) -> str:

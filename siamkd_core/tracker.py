@@ -108,7 +108,7 @@ class Tracker:
             image: (H, W, 3) uint8 BGR.
 
         Raises:
-            SiamkdError: no target yet.
+            SiamkdError: no target yet, or a network output that is not finite (the target stays).
             ImageError: not such an image; the target stays where it was.
         """
         target = self._require_target()
@@ -125,6 +125,11 @@ class Tracker:
         )
         cropped = time.perf_counter()
         responses = self.backend.respond(target.exemplar, crops)
+        if not np.isfinite(responses).all():
+            raise SiamkdError(
+                f"the model {self.card.name} gave a response that is not a number; the target "
+                "stays where it was. If this lasts, try precision: float32, or another model"
+            )
         responded = time.perf_counter()
         found = locate(responses, self.config)
         self._follow(target, found.dx, found.dy, found.scale, side / size, image.shape)

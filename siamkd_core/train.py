@@ -120,6 +120,10 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     run = _Run(config, data, device, precision)
     first_epoch = run.resume(output / CHECKPOINT)
+    finished = output / f"{config.name}.safetensors"
+    if first_epoch == config.epochs and finished.is_file():
+        # its card may hold tuning, calibration and scores by now
+        return finished
     writer = SummaryWriter(str(output / "tensorboard"), purge_step=first_epoch * run.steps)
     columns = (
         TextColumn("epoch {task.fields[epoch]}/" + str(config.epochs)),

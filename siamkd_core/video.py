@@ -22,7 +22,7 @@ import numpy as np
 
 from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image, read_image
-from siamkd_core.sequences import IMAGE_SUFFIXES
+from siamkd_core.sequences import IMAGE_SUFFIXES, list_images
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
@@ -203,22 +203,6 @@ def open_source(source: str | int) -> FrameSource:
         f"{source} does not exist: give a video file, a folder of images, /dev/videoN or a "
         "webcam's number"
     )
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Image files of a folder by suffix, in natural order; hidden files are left out."""
-    found = (
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
-    return sorted(found, key=lambda path: natural_key(path.name))
-
-
-def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Sort key that orders runs of digits by value: `img2` before `img10`."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", text)
-    return [(0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts]
 
 
 class VideoWriter:

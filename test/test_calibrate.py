@@ -6,6 +6,7 @@ from siamkd_core.calibrate import calibrate, fit_logistic, roc_auc
 from siamkd_core.errors import DataError
 from siamkd_core.sequences import read_sequences
 from siamkd_core.tracker import load_tracker
+from siamkd_core.tracker_config import ScoreConfig
 
 
 def test_the_fit_finds_the_logistic_that_made_the_data():
@@ -37,10 +38,12 @@ def test_absent_needs_a_second_video(tmp_path, tiny_model):
         list(calibrate(tracker, read_sequences(tmp_path), 10))
 
 
-def test_looks_at_present_and_absent_targets(tmp_path, tiny_model):
+def test_looks_at_present_and_absent_targets(tmp_path, tiny_model, monkeypatch):
     write_sequence(tmp_path / "one", moving_boxes(5))
     write_sequence(tmp_path / "two", moving_boxes(5, step=-1, side=18))
     tracker = load_tracker(tiny_model, "cpu")
+    # random weights may well find that a higher response means less; that is another test's matter
+    monkeypatch.setattr("siamkd_core.calibrate.fit_logistic", lambda *_: ScoreConfig(1.0, 0.0))
     steps = list(calibrate(tracker, read_sequences(tmp_path), 12, seed=3))
     result = steps[-1][1]
     assert [done for done, _ in steps] == [*range(1, 13), 12]
@@ -48,3 +51,14 @@ def test_looks_at_present_and_absent_targets(tmp_path, tiny_model):
     assert 0 <= result.roc_auc <= 1
     again = list(calibrate(tracker, read_sequences(tmp_path), 12, seed=3))[-1][1]
     assert np.array_equal(result.values, again.values)
+
+
+def test_a_score_that_would_be_upside_down_is_refused(tmp_path, tiny_model, monkeypatch):
+    folder = write_sequence(tmp_path / "one", moving_boxes(5))
+    truth = folder / "groundtruth.txt"
+    # OTB and LaSOT write an absent target as a box without size
+    truth.write_text("\n".join(truth.read_text().splitlines()[:4]) + "\n0,0,0,0\n")
+    write_sequence(tmp_path / "two", moving_boxes(5, step=-1, side=18))
+    monkeypatch.setattr("siamkd_core.calibrate.fit_logistic", lambda *_: ScoreConfig(-1.0, 0.0))
+    with pytest.raises(DataError, match="not trained"):
+        list(calibrate(load_tracker(tiny_model, "cpu"), read_sequences(tmp_path), 12))

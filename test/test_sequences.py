@@ -60,3 +60,13 @@ def test_stills(tmp_path):
         read_stills(tmp_path)
     with pytest.raises(DataError, match="no annotated stills"):
         read_stills(tmp_path / "none")
+
+
+def test_frames_without_leading_zeros_are_in_the_order_of_their_numbers(tmp_path):
+    (tmp_path / "a" / "img").mkdir(parents=True)
+    for number in range(1, 13):
+        (tmp_path / "a" / "img" / f"{number}.jpg").touch()
+    (tmp_path / "a" / "img" / "._1.jpg").touch()
+    (tmp_path / "a" / "groundtruth.txt").write_text("1,2,3,4\n" * 12)
+    (found,) = read_sequences(tmp_path)
+    assert [int(p.stem) for p in found.frames] == list(range(1, 13))

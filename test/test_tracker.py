@@ -108,6 +108,18 @@ def test_bad_input_costs_no_target():
     assert one.update(scene(104, 100)).box == other.update(scene(104, 100)).box
 
 
+def test_a_network_that_gives_nan_costs_no_target(monkeypatch):
+    one, other = tracker(), tracker()
+    for t in (one, other):
+        t.init(scene(100, 100), Box(100, 100, 20, 20))
+    with monkeypatch.context() as patch:
+        broken = np.full((3, 17, 17), np.nan, np.float32)
+        patch.setattr(one.backend, "respond", lambda *_: broken, raising=False)
+        with pytest.raises(SiamkdError, match="not a number"):
+            one.update(scene(104, 100))
+    assert one.update(scene(104, 100)).box == other.update(scene(104, 100)).box
+
+
 def test_without_a_target_the_error_says_what_to_do():
     one = tracker()
     with pytest.raises(SiamkdError, match="init"):

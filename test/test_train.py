@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from siamkd_core.errors import SiamkdError
-from siamkd_core.modelfile import load_model
+from siamkd_core.modelfile import load_model, read_card, write_card
 from siamkd_core.pairs import PairsConfig, SourceConfig
+from siamkd_core.tracker_config import ScoreConfig
 from siamkd_core.train import CHECKPOINT, TrainConfig, learning_rate, train
 
 CONFIG = TrainConfig(
@@ -101,6 +102,15 @@ def test_fine_tuning_starts_from_the_weights_of_a_model(data, tmp_path):
     assert card.training["started_from"]["name"] == "tiny"
     with pytest.raises(SiamkdError, match="widths"):
         run(replace(still, start_from=str(base), widths=(2, 4, 4, 4, 2)), data, tmp_path / "no")
+
+
+def test_a_finished_run_called_again_leaves_its_card_alone(data, tmp_path):
+    config = replace(CONFIG, epochs=1)
+    path = run(config, data, tmp_path)
+    card = replace(read_card(path), score=ScoreConfig(2.0, -1.0), measured={"mine": {"auc": 0.5}})
+    write_card(card, path)
+    assert run(config, data, tmp_path) == path
+    assert read_card(path) == card
 
 
 def test_another_configuration_does_not_resume(data, tmp_path):

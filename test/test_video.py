@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from siamkd_core.errors import SiamkdError
-from siamkd_core.video import VideoWriter, natural_key, open_source
+from siamkd_core.sequences import natural_key
+from siamkd_core.video import VideoWriter, open_source
 
 
 def grey(value: int, width: int = 64, height: int = 48) -> np.ndarray:
