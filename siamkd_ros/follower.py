@@ -215,6 +215,9 @@ class Follower:
             self._process(frame)
             cost = max(cost, time.monotonic() - began)
             looked += 1
+            # what came meanwhile is the inbox's: a slow tracker would never reach the newest
+            if frame is backlog[-1]:
+                break
         if looked:
             self._statistics.count("catch_ups")
         return looked

@@ -52,8 +52,8 @@ def run(make_node: Callable[[], Any], args: list[str] | None = None) -> int:
     """
     keep_image_memory()
     # Under a launch two SIGINTs arrive, and the second would interrupt the shutdown. rclpy's own
-    # handler ends the spinning; Python's KeyboardInterrupt on top of it is never needed.
-    signal.signal(signal.SIGINT, lambda *_: None)
+    # handlers end the spinning; what Python does on top of that is never needed.
+    _handle(lambda *_: None)
     rclpy.init(args=args)
     node = None
     try:
@@ -78,7 +78,14 @@ def run(make_node: Callable[[], Any], args: list[str] | None = None) -> int:
             node.close()
             node.destroy_node()
         rclpy.try_shutdown()
+        # a leaving interpreter gives every other handler up, and the next signal would be its death
+        _handle(signal.SIG_IGN)
     return 0
+
+
+def _handle(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def main_exit(make_node: Callable[[], Any]) -> None:

@@ -188,6 +188,8 @@ class TrackerNode(Node):
         self._warn(error.reason, f"refused ({error.reason}): {error}", WARN_EVERY)
 
     def failed(self, error: Exception) -> None:
+        if not self.context.ok():
+            return  # a signal came: nothing can be published any more, and that is all it says
         trace = "".join(traceback.format_exception(error))
         self._warn(type(error).__name__, f"unexpected error, going on:\n{trace}", WARN_EVERY)
 

@@ -5,6 +5,7 @@ Importing it skips the test module where ROS is missing.
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import signal
@@ -49,7 +50,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from siamkd_core.box import Box
 from siamkd_ros.qos import latched
 
-PATIENCE = 60.0
+PATIENCE = 90.0
 """Seconds that anything may take on a busy machine; nothing waits longer than it must."""
 SIZE = 40
 
@@ -144,6 +145,7 @@ class NodeProcess:
             self.process = subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=log.parent
             )
+        atexit.register(self.process.kill)  # a test that failed did not come to stopping it
 
     @property
     def log(self) -> str:

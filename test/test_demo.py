@@ -86,7 +86,7 @@ def test_a_target_is_followed_and_drawn_to_the_clips_end(tiny: Path, tmp_path: P
         output, "--source", clip, "--box", box, "--model", tiny, "--rate", "10"
     )
     assert code == 0, out + err
-    assert f"of {frames} processed" in out
+    assert f"of {frames} images processed" in out
     assert "is still followed" in out
     boxes = boxes_in(output / "boxes.csv")
     assert max(boxes) >= frames - 2  # the last image went through
@@ -264,6 +264,14 @@ def test_the_table_shows_what_is_known() -> None:
     with console.capture() as capture:
         console.print(render(view))
     text = capture.get()
-    for words in ("uncertain", "0.42", "9 of 12 processed", "8.50", "9.75", "20.00", "bfloat16"):
+    for words in (
+        "uncertain",
+        "0.42",
+        "9 of 12 images processed",
+        "8.50",
+        "9.75",
+        "20.00",
+        "bfloat16",
+    ):
         assert words in text
     assert "decode" not in text  # nothing is known of it

@@ -209,6 +209,24 @@ def test_a_slow_tracker_catches_up_by_leaving_images_out(rig: Rig) -> None:
     assert spent < 10 * CATCH_UP  # 60 images would take 3 s on an idle machine
 
 
+def test_catching_up_ends_though_images_come_faster_than_they_are_followed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.feed(10)
+    rig.tracker.cost = 0.05
+    update, coming = rig.tracker.update, iter(range(100))
+
+    def while_another_comes(image: Any) -> Track:
+        if next(coming, None) is not None:
+            rig.frame()
+        return update(image)
+
+    monkeypatch.setattr(rig.tracker, "update", while_another_comes)
+    rig.start(stamp=5 / RATE)
+    assert rig.reports[-1].state is State.TRACKING
+    assert next(coming, None) is not None  # the images had not come to an end
+
+
 def test_catching_up_stops_for_an_order(rig: Rig) -> None:
     rig.feed(10)
     rig.inbox.put_order(Drop("now"))

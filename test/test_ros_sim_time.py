@@ -48,9 +48,15 @@ class Simulation:
         self.until(arrived)
 
     def follow(self, seconds: float) -> None:
+        """Show an image, give its box, and wait until that is over and done with."""
+        before = self.processed()
         self.tracker.on_image(image_message(scene(0), int(seconds * 10**9)))
         self.tracker.on_init(box_message(place(0)))
         self.until(lambda: self.tracker.follower.report().state is State.TRACKING)
+        self.until(lambda: self.processed() > before)
+
+    def processed(self) -> int:
+        return self.tracker.statistics.snapshot(time.monotonic()).processed
 
     def close(self) -> None:
         self._executor.shutdown()

@@ -276,7 +276,7 @@ def test_a_camera_killed_and_started_again(observer: Observer, tmp_path: Path) -
     observer.spin_for(2.0)
     silent_since = len(observer.targets)
     camera = NodeProcess("camera", tmp_path / "second", **options)
-    observer.wait_for(lambda: len(observer.targets) >= silent_since + 40, "images after restart")
+    observer.wait_for(lambda: len(observer.targets) >= silent_since + 15, "images after restart")
     assert camera.stop() == 0, camera.log
     after = observer.targets[silent_since:]
     assert all(message.detections for message in after)

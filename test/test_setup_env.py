@@ -16,7 +16,7 @@ import prerequisites
 import pytest
 import setup_env
 from prerequisites import Missing, explain, missing_prerequisites
-from setup_env import Step, pending_steps, step_keys, wheel_paths_mended
+from setup_env import Step, carry_out, pending_steps, step_keys, wheel_paths_mended
 
 ROOT = Path(__file__).parent.parent
 # RIHS01 hashes of vision_msgs 4.1.1, as a build of upstream's own package wrote them into its
@@ -79,11 +79,33 @@ def test_a_new_file_and_another_python_count_as_changes(inputs: Path) -> None:
 
 
 def test_an_interrupted_set_up_goes_on_with_the_step_that_did_not_finish(inputs: Path) -> None:
-    steps = steps_over(inputs)
+    ran: list[str] = []
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    names = ["first", "second", "third"]
+    folders = [(inputs / name,) for name in names]
+    steps = [Step(name, folder, lambda: None) for name, folder in zip(names, folders, strict=True)]
+    steps[1] = steps[1]._replace(run=stop)
+    stamp = step_keys(steps, "an earlier Python")  # all three were finished, long ago
     keys = step_keys(steps, "machine")
-    finished = {"first": keys["first"]}
-    assert pending_steps(list(keys), keys, finished) == ["second", "third"]
-    assert pending_steps(list(keys), keys, {}) == list(keys)
+    pending = pending_steps(names, keys, stamp)
+    assert pending == names
+
+    def remember(finished: dict[str, str]) -> None:
+        stamp.clear()
+        stamp.update(finished)
+        ran.append(",".join(finished))
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(steps, keys, pending, remember)
+    assert ran == ["first"]
+    pending = pending_steps(names, keys, stamp)
+    assert pending == ["second", "third"]
+    steps[1] = steps[1]._replace(run=lambda: None)
+    carry_out(steps, keys, pending, remember)
+    assert pending_steps(names, keys, stamp) == []
 
 
 def test_the_paths_of_the_machine_that_built_the_wheels_are_replaced() -> None:

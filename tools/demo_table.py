@@ -52,12 +52,10 @@ def render(view: View) -> Group:
     now.add_row("state", Text(view.state or "starting", style=COLOURS.get(view.state, "")))
     now.add_row("reason", view.reason)
     now.add_row("score", f"{view.score:.2f}")
-    now.add_row("camera", f"{view.image_rate:5.1f} Hz, {view.published} images published")
-    now.add_row(
-        "tracker",
-        f"{view.result_rate:5.1f} fps, {view.processed} of {view.published} processed"
-        " (newest only: late ones are passed over)",
-    )
+    now.add_row("camera", f"{view.image_rate:5.1f} Hz, {view.published} published")
+    # the tracker takes the newest image only; on a slow machine many are passed over
+    done = f"{view.processed} of {view.published} images processed"
+    now.add_row("tracker", f"{view.result_rate:5.1f} fps, {done}")
     now.add_row("model", describe_device(view.device))
     stages = Table(title="stage timings, ms", title_justify="left")
     stages.add_column("stage")

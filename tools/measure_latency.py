@@ -34,6 +34,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 CLIP_FRAMES = 60
 SIDE = 60
+RADIUS = 40
 WARM_UP = 3.0
 """Seconds at the start that are not counted: discovery, first allocations."""
 PATIENCE = 60.0
@@ -125,10 +126,10 @@ def measure_all(args: argparse.Namespace) -> str:
 
 
 def place(n: int, width: int, height: int) -> tuple[int, int]:
-    """Left top corner of the target in frame `n`: an ellipse over the clip's length."""
+    """Left top corner of the target in frame `n`: a circle over the clip's length, 4 px a frame."""
     angle = 2 * math.pi * n / CLIP_FRAMES
-    x = (width - SIDE) / 2 + 0.2 * width * math.cos(angle)
-    y = (height - SIDE) / 2 + 0.2 * height * math.sin(angle)
+    x = (width - SIDE) / 2 + RADIUS * math.cos(angle)
+    y = (height - SIDE) / 2 + RADIUS * math.sin(angle)
     return int(x), int(y)
 
 

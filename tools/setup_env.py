@@ -66,6 +66,9 @@ def main() -> int:
         except SetupError as error:
             print(f"\n{error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print("\nThe set-up was interrupted; the next call finishes it.", file=sys.stderr)
+            return 130
 
 
 def _set_up() -> int:
@@ -86,11 +89,7 @@ def _set_up() -> int:
             return 1
     LOG.write_text("")
     started = time.monotonic()
-    for step in steps:
-        if step.name in pending:
-            step.run()
-            finished = {name: keys[name] for name in (*finished, step.name) if name in keys}
-            _write_stamp(finished)
+    carry_out(steps, keys, pending, _write_stamp)
     _say(f"ready after {time.monotonic() - started:.0f} s")
     return 0
 
@@ -114,6 +113,21 @@ def pending_steps(names: list[str], keys: dict[str, str], finished: dict[str, st
         if finished.get(name) != keys[name]:
             return names[index:]
     return []
+
+
+def carry_out(
+    steps: Iterable[Step],
+    keys: dict[str, str],
+    pending: list[str],
+    remember: Callable[[dict[str, str]], None],
+) -> None:
+    """Run the pending steps in order; `remember` the keys of all finished ones after each."""
+    finished = {name: key for name, key in keys.items() if name not in pending}
+    for step in steps:
+        if step.name in pending:
+            step.run()
+            finished[step.name] = keys[step.name]
+            remember(finished)
 
 
 def _files(inputs: Iterable[Path]) -> list[Path]:
@@ -248,12 +262,17 @@ def _run(command: list[str | Path]) -> None:
             stderr=subprocess.STDOUT,
         )
         assert process.stdout is not None
-        for line in process.stdout:
-            log.write(line)
-            tail = [*tail[-14:], line.rstrip()]
-            large = re.search(r"Downloading (\S+?)-[^/]*\((\d{2,}(?:\.\d+)?) MB\)", line)
-            if large:
-                _say(f"    downloading {large[1].rsplit('/')[-1]}, {large[2]} MB")
+        try:
+            for line in process.stdout:
+                log.write(line)
+                tail = [*tail[-14:], line.rstrip()]
+                large = re.search(r"Downloading (\S+?)-[^/]*\((\d{2,}(?:\.\d+)?) MB\)", line)
+                if large:
+                    _say(f"    downloading {large[1].rsplit('/')[-1]}, {large[2]} MB")
+        except BaseException:
+            process.kill()  # or it would go on writing into what the next call removes
+            process.wait()
+            raise
     if process.wait() != 0:
         raise SetupError(
             "\n".join(tail)

@@ -1,0 +1,49 @@
+"""tools/measure_latency.py: what it calls out of order, re-stamped and lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from measure_latency import CLIP_FRAMES, SIDE, Run, machine, place, write_clip
+
+from siamkd_core.image import read_image
+
+MS = 1_000_000
+
+
+def run(published: list[int], results: list[tuple[int, int]]) -> Run:
+    return Run(
+        (640, 480), 30.0, [n * MS for n in published], [(s * MS, a * MS) for s, a in results]
+    )
+
+
+def test_a_faultless_run() -> None:
+    fine = run([10, 20, 30, 40, 50], [(20, 25), (30, 37), (40, 43)])
+    assert fine.latencies == pytest.approx([0.005, 0.007, 0.003])
+    assert (fine.out_of_order, fine.restamped, fine.share) == (0, 0, 1.0)
+
+
+def test_faults_are_seen() -> None:
+    assert run([10, 20, 30], [(10, 11), (30, 31), (20, 32)]).out_of_order == 1
+    assert run([10, 20, 30], [(10, 11), (10, 12)]).out_of_order == 1
+    assert run([10, 20, 30], [(10, 11), (21, 22)]).restamped == 1
+    assert run([10, 20, 30, 40], [(10, 11), (40, 41)]).share == 0.5
+
+
+def test_the_clip_shows_the_target_where_it_says(tmp_path: Path) -> None:
+    folder = write_clip(tmp_path / "clip", 320, 240)
+    files = sorted(folder.iterdir())
+    assert len(files) == CLIP_FRAMES
+    patches = []
+    for n in (0, 17, 40):
+        x, y = place(n, 320, 240)
+        patches.append(read_image(files[n])[y : y + SIDE, x : x + SIDE])
+    assert patches[0].shape == (SIDE, SIDE, 3)
+    np.testing.assert_array_equal(patches[0], patches[1])
+    np.testing.assert_array_equal(patches[0], patches[2])
+
+
+def test_the_machine_is_named() -> None:
+    assert "cores, load average" in machine()
