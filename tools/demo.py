@@ -49,8 +49,8 @@ class DemoError(Exception):
 
 def main() -> int:
     args = _arguments().parse_args()
-    # A demo that is ended from outside must stop its processes like one that is interrupted; a shell
-    # starts what it runs in the background with the interrupt ignored.
+    # A demo that is ended from outside must stop its processes like one that is interrupted. SIGINT
+    # too: a shell starts what it runs in the background with it ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     isolate(ROOT / "config" / "fastdds.xml")
