@@ -6,6 +6,7 @@ before or after a resume, gives the same pairs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from siamkd_core.sequences import (
     Sequence,
     Still,
     is_sequence_folder,
+    read_photographs,
     read_sequences,
     read_stills,
 )
@@ -39,11 +41,14 @@ class SourceConfig:
         folders: globs below the data folder, of sequence folders or folders with boxes.jsonl.
         weight: share of the pairs, relative to the other sources.
         max_gap: most frames between the exemplar and the search region.
+        random_boxes: the folders are of photographs; every pair's target is a random box in one,
+            object or not (boxes that the folder may have are not used).
     """
 
     folders: tuple[str, ...]
     weight: float = 1.0
     max_gap: int = 100
+    random_boxes: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,25 +108,48 @@ def find_sources(root: str | Path, config: PairsConfig, held_out: bool = False) 
     for source in config.sources:
         items: list[Sequence | Still] = []
         for folder in sorted({p for glob in source.folders for p in root.glob(glob)}):
-            is_stills = (folder / "boxes.jsonl").is_file()
-            if not is_stills and not is_sequence_folder(folder):
+            read = _reader(folder, source)
+            if read is None:
                 continue
             seen.add(folder.name)
-            if (folder.name in config.holdout) != held_out:
-                continue
-            items += read_stills(folder) if is_stills else read_sequences(folder)
+            if (folder.name in config.holdout) == held_out:
+                items += read(folder)
         if items:
             found.append(Source(source, tuple(items)))
         elif not held_out:
+            wanted = (
+                "photographs"
+                if source.random_boxes
+                else "sequence folder (img/ + groundtruth.txt) and no stills (boxes.jsonl)"
+            )
             raise DataError(
-                f"the source {', '.join(source.folders)} finds no sequence folder "
-                "(img/ + groundtruth.txt) "
-                f"and no stills (boxes.jsonl) in {root}; name the data folder with --data"
+                f"the source {', '.join(source.folders)} finds no {wanted} in {root}; "
+                "name the data folder with --data"
             )
     missing = set(config.holdout) - seen
     if missing:
         raise DataError(f"held-out folders not found in {root}: {', '.join(sorted(missing))}")
     return found
+
+
+def _reader(folder: Path, source: SourceConfig) -> Callable[[Path], Seq[Sequence | Still]] | None:
+    """What reads this folder for this source; None if it holds nothing of the kind."""
+    if source.random_boxes:
+        return read_photographs if folder.is_dir() else None
+    if (folder / "boxes.jsonl").is_file():
+        return read_stills
+    return read_sequences if is_sequence_folder(folder) else None
+
+
+def random_box(width: int, height: int, min_side: float, rng: np.random.Generator) -> Box:
+    """A box inside an image of ``width`` x ``height``: sides log-uniform from ``min_side`` to half
+    the image's, with an aspect ratio of at most 3, its place uniform."""
+    limits = (max(min_side, 0.5 * width), max(min_side, 0.5 * height))
+    w = min_side * (limits[0] / min_side) ** rng.random()
+    low, high = max(min_side, w / 3), min(limits[1], 3 * w)
+    h = low * (high / low) ** rng.random() if high > low else low
+    x, y = rng.random(2) * (max(width - w, 0.0), max(height - h, 0.0))
+    return Box(float(x), float(y), float(w), float(h))
 
 
 class PairDataset(Dataset[Pair]):
@@ -168,7 +196,7 @@ class PairDataset(Dataset[Pair]):
             item = source.items[which]
             try:
                 drawn = (
-                    self._from_still(item, rng)
+                    self._from_still(item, source.config, rng)
                     if isinstance(item, Still)
                     else self._from_sequence(item, source.config.max_gap, rng)
                 )
@@ -197,8 +225,12 @@ class PairDataset(Dataset[Pair]):
         return image_z, box_z, image_x, box_x
 
     def _from_still(
-        self, item: Still, rng: np.random.Generator
+        self, item: Still, source: SourceConfig, rng: np.random.Generator
     ) -> tuple[Image, Box, Image, Box] | None:
+        if source.random_boxes:
+            image = self._read(item.path)
+            box = random_box(image.shape[1], image.shape[0], self.config.min_side, rng)
+            return image, box, image, box
         usable = np.flatnonzero(self._usable(item.boxes))
         if not len(usable):
             return None

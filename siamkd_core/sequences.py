@@ -32,7 +32,7 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Still:
-    """One image with boxes (N, 4) float64 xywh, pixels, 0-based; N >= 1."""
+    """One image with boxes (N, 4) float64 xywh, pixels, 0-based; N = 0 where nobody drew any."""
 
     path: Path
     boxes: FloatArray
@@ -135,6 +135,11 @@ def read_stills(folder: str | Path) -> list[Still]:
         if len(boxes):
             stills.append(Still(path, boxes))
     return stills
+
+
+def read_photographs(folder: str | Path) -> list[Still]:
+    """The images of a folder, without boxes."""
+    return [Still(path, np.empty((0, 4))) for path in list_images(Path(folder))]
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 
 from siamkd_core.config import from_mapping, to_mapping
@@ -43,6 +44,8 @@ class TrainConfig:
         lr, lr_end: learning rate of the first and the last epoch, exponential in between.
         momentum, weight_decay: of SGD.
         label_radius: pixels (L1) around the target that are positive.
+        ema: decay a step of the exponential moving average of the weights; the average is what is
+            validated and becomes the model. 0: the weights themselves.
         stranger_weight: weight of the loss of each search region against the exemplar of another
             target of its batch, where every cell is negative; 0 leaves it out.
         validation_pairs: pairs from the held-out folders after each epoch, 0 for none.
@@ -63,6 +66,7 @@ class TrainConfig:
     lr_end: float = 1e-5
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    ema: float = 0.0
     label_radius: float = 16.0
     stranger_weight: float = 0.0
     validation_pairs: int = 0
@@ -75,6 +79,8 @@ class TrainConfig:
             raise ConfigError("epochs >= 1, batch_size >= 2 and pairs_per_epoch >= batch_size")
         if not 0 < self.lr_end <= self.lr:
             raise ConfigError("lr and lr_end must fulfil 0 < lr_end <= lr")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"ema must lie in 0..1 (below 1), got {self.ema}")
         if self.workers < 0 or self.cache_gib < 0 or self.stranger_weight < 0:
             raise ConfigError("workers, cache_gib and stranger_weight must not be negative")
 
@@ -166,7 +172,7 @@ def train(
             shown = "  ".join(f"{k} {v:.4g}" for k, v in curves.items())
             progress.console.print(f"epoch {epoch + 1}: {shown}", highlight=False)
             run.save(output / CHECKPOINT, epoch + 1)
-    return save_model(run.network, run.card(commit), output)
+    return save_model(run.model, run.card(commit), output)
 
 
 class _Run:
@@ -189,6 +195,13 @@ class _Run:
                 )
             self.base = {"name": base.name, "sha256": base.sha256, "training": base.training}
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = (
+            AveragedModel(
+                self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
+            )
+            if config.ema
+            else None
+        )
         self.optimizer = torch.optim.SGD(
             self.network.parameters(),
             lr=config.lr,
@@ -211,6 +224,11 @@ class _Run:
             fixed = PairDataset(sources, config.pairs, config.validation_pairs, seed=1)
             self.held_out = [fixed[i] for i in range(len(fixed))]
 
+    @property
+    def model(self) -> SiamFC:
+        """The network that is validated and saved: the average where one is kept."""
+        return self.network if self.average is None else cast(SiamFC, self.average.module)
+
     def batches(self, first_epoch: int) -> Iterator[Pair]:
         start = first_epoch * self.steps * self.config.batch_size
         loader = DataLoader(
@@ -225,25 +243,27 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.network.train()
-        loss = self.losses(batch)[0]
+        loss = self.losses(self.network, batch)[0]
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         return float(loss.detach())
 
-    def losses(self, batch: Pair) -> tuple[Tensor, Tensor, Tensor]:
+    def losses(self, network: SiamFC, batch: Pair) -> tuple[Tensor, Tensor, Tensor]:
         """Total loss (), response logits (N, 1, R, R) and labels (N, 1, R, R) of a batch."""
         exemplar, search = (self._image(batch[key]) for key in ("exemplar", "search"))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            z, x = self.network.embed(exemplar), self.network.embed(search)
-        response = self.network.respond(z, x)
+            z, x = network.embed(exemplar), network.embed(search)
+        response = network.respond(z, x)
         labels = response_labels(
             response.shape[-1], STRIDE, self.config.label_radius, batch["offset"]
         ).to(self.device)
         loss = balanced_bce(response, labels)
         if self.config.stranger_weight:
-            strange = self.network.respond(z.roll(1, 0), x)
+            strange = network.respond(z.roll(1, 0), x)
             differ = batch["identity"] != batch["identity"].roll(1, 0)
             if differ.any():
                 picked = strange[differ.to(self.device)]
@@ -261,11 +281,11 @@ class _Run:
         """Mean loss, and the share of held-out pairs whose response peaks on the target."""
         if not self.held_out:
             return {}
-        self.network.eval()
+        network = self.model.eval()
         losses, hits = [], []
         loader: Any = DataLoader(self.held_out, batch_size=self.config.batch_size)  # type: ignore[arg-type]
         for batch in loader:
-            loss, response, labels = self.losses(batch)
+            loss, response, labels = self.losses(network, batch)
             losses.append(float(loss))
             peak = response.flatten(1).argmax(1, keepdim=True)
             hits.append(labels.flatten(1).gather(1, peak).mean().item())
@@ -278,6 +298,7 @@ class _Run:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
         }
         temporary = path.with_name(path.name + ".part")
         torch.save(state, temporary)
@@ -299,6 +320,8 @@ class _Run:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         return int(state["epochs_done"])
 
     def card(self, commit: str) -> ModelCard:

@@ -6,7 +6,7 @@ import pytest
 
 from siamkd_core.augment import AugmentConfig
 from siamkd_core.errors import ConfigError, DataError
-from siamkd_core.pairs import PairDataset, PairsConfig, SourceConfig, find_sources
+from siamkd_core.pairs import PairDataset, PairsConfig, SourceConfig, find_sources, random_box
 
 DOT = 12
 
@@ -125,3 +125,38 @@ def test_an_empty_source_and_impossible_settings_say_so(data):
         PairsConfig(search_size=100)
     with pytest.raises(ConfigError):
         PairsConfig(sources=(SourceConfig(("a",), weight=0),))
+
+
+def test_photographs_without_boxes_give_pairs_of_one_place(data):
+    folder = data / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(rng.integers(0, 256, (150, 200, 3), np.uint8), (0, 0), 3)
+    cv2.imwrite(str(folder / "a.png"), cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX))
+    config = PairsConfig(
+        sources=(SourceConfig(("photos",), random_boxes=True),),
+        augment=AugmentConfig(stretch=0, shift=20),
+    )
+    pairs = PairDataset(find_sources(data, config), config, 20)
+    for number in range(20):
+        pair = pairs[number]
+        x, y = (119.5 + pair["offset"].numpy() - 63.5).round().astype(int)
+        cut = pair["search"][:, y : y + 127, x : x + 127].numpy().astype(float)
+        assert np.abs(cut - pair["exemplar"].numpy()).mean() < 12
+    with pytest.raises(DataError, match="photographs"):
+        find_sources(data, PairsConfig(sources=(SourceConfig(("no",), random_boxes=True),)))
+
+
+def test_random_boxes_are_inside_and_of_every_size():
+    rng = np.random.default_rng(0)
+    boxes = np.array([random_box(320, 200, 10, rng) for _ in range(2000)])
+    assert (boxes >= 0).all()
+    assert (boxes[:, :2] + boxes[:, 2:] <= (320, 200)).all()
+    sides = boxes[:, 2:]
+    assert sides.min() >= 10 and (sides.max(0) > (140, 90)).all()
+    ratio = sides[:, 0] / sides[:, 1]
+    assert ratio.max() <= 3 + 1e-9 and ratio.min() >= 1 / 3 - 1e-9
+    # half of the widths lie below the geometric mean of the limits
+    assert np.mean(sides[:, 0] < 40) == pytest.approx(0.5, abs=0.04)
+    tiny = random_box(12, 300, 10, rng)
+    assert tiny.w >= 10 and tiny.x + tiny.w <= 12 and tiny.h <= 30

@@ -104,6 +104,45 @@ def test_fine_tuning_starts_from_the_weights_of_a_model(data, tmp_path):
         run(replace(still, start_from=str(base), widths=(2, 4, 4, 4, 2)), data, tmp_path / "no")
 
 
+def test_the_average_of_the_weights_is_the_model_and_survives_an_interruption(
+    data, tmp_path, monkeypatch
+):
+    from siamkd_core import train as module
+
+    config = replace(CONFIG, epochs=2, lr=0.5, lr_end=0.5, ema=0.7)
+    seen = []
+    original = module._Run.step
+
+    def step(self, batch, lr):
+        loss = original(self, batch, lr)
+        seen.append(self.network.backbone[0][0].weight.detach().clone())
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Run, "step", step)
+        model, _ = load_model(run(config, data, tmp_path / "whole"))
+    expected = seen[0]  # the average starts with the weights after the first step
+    for weights in seen[1:]:
+        expected = 0.7 * expected + 0.3 * weights
+    assert len(seen) == 8 and not torch.allclose(seen[-1], expected, atol=1e-3)
+    assert torch.allclose(model.backbone[0][0].weight, expected, atol=1e-6)
+
+    def stop_in_the_second_epoch(self, batch, lr, left=iter(range(5))):  # noqa: B008
+        if next(left, None) is None:
+            raise Interrupted
+        return original(self, batch, lr)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Run, "step", stop_in_the_second_epoch)
+        with pytest.raises(Interrupted):
+            run(config, data, tmp_path / "resumed")
+    resumed, _ = load_model(run(config, data, tmp_path / "resumed"))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
+
+
 def test_a_finished_run_called_again_leaves_its_card_alone(data, tmp_path):
     config = replace(CONFIG, epochs=1)
     path = run(config, data, tmp_path)
