@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from siamkd_core.box import Box
 from siamkd_core.errors import ImageError
 from siamkd_core.image import Image
-from siamkd_core.presence import Presence, State
+from siamkd_core.longterm import LongTermTracker, ShortTermTracker
+from siamkd_core.presence import State
 from siamkd_core.tracker import Track
 from siamkd_ros.boxes import check_box
 from siamkd_ros.diagnostics import Report
@@ -32,21 +32,6 @@ CATCH_UP = 0.5
 # How long a box may wait for the frame that it names.
 START_PATIENCE = 1.0
 SAME_ASPECT = 0.01
-
-
-class TargetTracker(Protocol):
-    """What is used of `siamkd_core.tracker.Tracker`."""
-
-    @property
-    def initialised(self) -> bool: ...
-
-    def init(self, image: Image, box: Box) -> None: ...
-
-    def update(self, image: Image) -> Track: ...
-
-    def move_to(self, box: Box) -> None: ...
-
-    def reset(self) -> None: ...
 
 
 class Outputs(Protocol):
@@ -78,7 +63,7 @@ class Follower:
 
     def __init__(
         self,
-        tracker: TargetTracker,
+        tracker: ShortTermTracker,
         inbox: Inbox,
         ring: FrameRing,
         statistics: Statistics,
@@ -86,20 +71,17 @@ class Follower:
         parameters: Callable[[], TrackerParameters],
     ) -> None:
         self.enabled = True
-        self._tracker = tracker
+        self._tracker = LongTermTracker(tracker, parameters().presence)
         self._inbox = inbox
         self._ring = ring
         self._statistics = statistics
         self._outputs = outputs
         self._parameters = parameters
         self._announcing = threading.Lock()
-        self._presence = Presence(parameters().presence)
         self._pending: Start | None = None
         self._done = 0  # sequence of the newest frame that was worked on
         self._before: Frame | None = None  # the frame whose elapsed time was counted last
         self._size = (0, 0)  # (width, height) that the target's box belongs to
-        self._seen = Box(0.0, 0.0, 0.0, 0.0)  # where the target was last seen for sure
-        self._score = 0.0
         self._target = ""
         self._label = ""
         self._since = 0.0
@@ -110,7 +92,7 @@ class Follower:
 
     def run(self) -> None:
         """Work until the inbox is closed. Nothing that an image or box does ends it."""
-        while (work := self._inbox.take()) is not None:
+        while (work := self._inbox.take(self._patience())) is not None:
             try:
                 self.step(*work)
             except Exception as error:  # the node must outlive any one frame
@@ -121,7 +103,7 @@ class Follower:
         """Obey the orders, then work on the image."""
         for order in orders:
             self._obey(order)
-        if self._pending and self.enabled:
+        if self._pending:
             self._start(self._pending)
         if frame and frame.sequence > self._done:
             self._process(frame)
@@ -130,12 +112,12 @@ class Follower:
         """The state now."""
         paused = not self.enabled
         return Report(
-            State.IDLE if paused else self._presence.state,
+            State.IDLE if paused else self._tracker.state,
             "disabled by ~/enable" if paused else self._reason,
             self._since,
             self._target,
-            self._score,
-            self._presence.unseen,
+            self._tracker.score,
+            self._tracker.unseen,
         )
 
     def announce(self) -> None:
@@ -162,6 +144,7 @@ class Follower:
         elif isinstance(order, Start):
             self._pending = order
         elif isinstance(order, Enable) and order.enabled != self.enabled:
+            self._give_up_pending("disabled by ~/enable")
             self.enabled = order.enabled
             self._before = None
             self._changed(self._reason)
@@ -171,11 +154,16 @@ class Follower:
         self._pending = None
         try:
             frame = self._ring.find(start.stamp)
-            if frame is None:
-                if start.stamp and time.monotonic() - start.received > START_PATIENCE:
-                    raise Rejected("box_frame_missing", "the frame the box names did not arrive")
-                self._pending = start
-                return
+            if frame is None or self._is_stale(frame, start):
+                if time.monotonic() - start.received < START_PATIENCE:
+                    self._pending = start
+                    return
+                raise Rejected(
+                    "box_frame_missing",
+                    "the image the box was drawn on did not arrive"
+                    if start.stamp
+                    else "no image arrives: is the camera running?",
+                )
             image = decode(frame.message)
             size = (image.shape[1], image.shape[0])
             self._tracker.init(image, check_box(start.box, *size))
@@ -187,10 +175,7 @@ class Follower:
             return
         self._starts += 1
         self._target, self._label = f"{self._run}-{self._starts}", start.label
-        self._size, self._seen, self._before = size, start.box, frame
-        self._presence = Presence(self._parameters().presence)
-        self._presence.start()
-        self._score = 1.0
+        self._size, self._before = size, frame
         began = time.monotonic()
         looked = self._catch_up(frame)
         text = f"target {self._target} given"
@@ -198,6 +183,23 @@ class Follower:
             spent = time.monotonic() - began
             text += f" on an earlier image, caught up over {looked} images in {spent:.2f} s"
         self._changed(text)
+
+    def _is_stale(self, frame: Frame, start: Start) -> bool:
+        """Whether a box for the newest image found one of a camera that has stopped since."""
+        timeout = self._parameters().image_timeout
+        return start.stamp == 0 and start.received - frame.arrived > timeout
+
+    def _patience(self) -> float | None:
+        """Seconds until a waiting box must be looked at again; None where none waits."""
+        if self._pending is None:
+            return None
+        return max(self._pending.received + START_PATIENCE - time.monotonic(), 0.0)
+
+    def _give_up_pending(self, reason: str) -> None:
+        """Refuse the box that waits for its image, if there is one."""
+        if self._pending is not None:
+            self._pending = None
+            self.refuse(Rejected("box_frame_missing", f"its image did not come before: {reason}"))
 
     def _catch_up(self, frame: Frame) -> int:
         """Follow through the kept frames to the newest; ends in about CATCH_UP seconds.
@@ -236,7 +238,7 @@ class Follower:
         if frame.sequence <= self._done:
             return
         self._done = frame.sequence
-        shown = track if self._presence.state in (State.TRACKING, State.UNCERTAIN) else None
+        shown = track if self._tracker.state in (State.TRACKING, State.UNCERTAIN) else None
         worked = time.monotonic()
         self._outputs.target(frame.message.header, shown, self._target, self._label)
         published = time.monotonic()
@@ -258,30 +260,21 @@ class Follower:
         if not self._tracker.initialised:
             return None
         decoded = time.monotonic()
+        state = self._tracker.state
+        self._tracker.config = self._parameters().presence
         try:
-            track = self._tracker.update(image)
+            track = self._tracker.update(image, self._elapsed(frame))
         except ImageError as error:
             raise Rejected("unusable", str(error)) from error
+        self._before = frame
         self._statistics.timed({"decode": decoded - began, **track.seconds})
-        self._judge(track, self._elapsed(frame))
+        if self._tracker.state is not state:
+            self._changed(f"score {track.score:.2f}, last seen {self._tracker.unseen:.1f} s ago")
         return track
-
-    def _judge(self, track: Track, elapsed: float) -> None:
-        state = self._presence.state
-        self._presence.config = config = self._parameters().presence
-        self._score = track.score
-        now = self._presence.update(track.score, elapsed)
-        if now is State.TRACKING:
-            self._seen = track.box
-        elif now is State.LOST and not track.score >= config.recover_score:
-            # what is not the target must not be followed: keep looking where it was last seen
-            self._tracker.move_to(self._seen)
-        if now is not state:
-            self._changed(f"score {track.score:.2f}, last seen {self._presence.unseen:.1f} s ago")
 
     def _elapsed(self, frame: Frame) -> float:
         """Seconds of video since the frame before; by arrival where the stamps do not say."""
-        before, self._before = self._before, frame
+        before = self._before
         if before is None:
             return 0.0
         if frame.stamp > before.stamp > 0:
@@ -297,15 +290,13 @@ class Follower:
         if abs(new[1] / old[1] / factor - 1) > SAME_ASPECT:
             self._drop(f"the image changed from {old[0]}x{old[1]} to {new[0]}x{new[1]}")
             return
-        self._seen = Box(*(factor * value for value in self._seen))
         self._size = new
-        self._tracker.move_to(self._seen)
+        self._tracker.rescale(factor)
 
     def _drop(self, reason: str) -> None:
+        self._give_up_pending(reason)
         self._tracker.reset()
-        self._presence.stop()
-        self._pending = None
-        self._target, self._label, self._score, self._before = "", "", 0.0, None
+        self._target, self._label, self._before = "", "", None
         self._changed(reason)
 
     def _reject(self, error: Rejected) -> None:

@@ -74,10 +74,10 @@ class Inbox:
         with self._condition:
             self._frame = None
 
-    def take(self) -> tuple[list[Order], Frame | None] | None:
-        """Wait for something, take all of it. None once the inbox is closed."""
+    def take(self, timeout: float | None = None) -> tuple[list[Order], Frame | None] | None:
+        """Wait for something, take all of it: nothing after `timeout` seconds, None once closed."""
         with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._frame or self._orders)
+            self._condition.wait_for(lambda: self._closed or self._frame or self._orders, timeout)
             if self._closed:
                 return None
             taken = self._orders, self._frame

@@ -1,134 +1,22 @@
-"""siamkd_ros.follower: what goes out for which images and orders, with a tracker that is told what
-to find."""
+"""siamkd_ros.follower: what goes out for which images and orders."""
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
+from follower_support import BOX, RATE, Rig
 
-from siamkd_core.box import Box, check_target_box
+from siamkd_core.box import Box
 from siamkd_core.presence import State
 from siamkd_core.tracker import Track
-from siamkd_ros.diagnostics import Report
-from siamkd_ros.follower import CATCH_UP, Follower
-from siamkd_ros.frame import SECOND, Frame, FrameRing
-from siamkd_ros.inbox import Drop, Enable, Inbox, Order, Start
-from siamkd_ros.parameters import TrackerParameters
-from siamkd_ros.rejected import Rejected
-from siamkd_ros.statistics import Statistics
-
-RATE = 30
-BOX = Box(10, 10, 20, 20)
-
-
-class FakeTracker:
-    """Moves its box one pixel to the right with every image."""
-
-    def __init__(self) -> None:
-        self.box: Box | None = None
-        self.score = 0.9
-        self.cost = 0.0
-        self.fails: Exception | None = None
-        self.values: list[int] = []  # first byte of every image seen, to tell them apart
-
-    @property
-    def initialised(self) -> bool:
-        return self.box is not None
-
-    def init(self, image: Any, box: Box) -> None:
-        self.box = check_target_box(box, image.shape[1], image.shape[0])
-        self.values = [int(image[0, 0, 0])]
-
-    def update(self, image: Any) -> Track:
-        if self.fails:
-            raise self.fails
-        time.sleep(self.cost)
-        assert self.box
-        self.values.append(int(image[0, 0, 0]))
-        self.box = self.box._replace(x=self.box.x + 1)
-        seconds = {"crop": 0.001, "model": 0.002, "post": 0.003}
-        return Track(box=self.box, score=self.score, value=1.0, peak=1.0, seconds=seconds)
-
-    def move_to(self, box: Box) -> None:
-        self.box = box
-
-    def reset(self) -> None:
-        self.box = None
-
-
-class Rig:
-    """A follower with its surroundings; notes everything that goes out."""
-
-    def __init__(self, **parameters: Any) -> None:
-        self.tracker = FakeTracker()
-        self.inbox = Inbox()
-        self.ring = FrameRing(10.0, 10**9)
-        self.statistics = Statistics()
-        self.parameters = replace(TrackerParameters(), **parameters)
-        self.targets: list[tuple[Any, Track | None, str, str]] = []
-        self.reports: list[Report] = []
-        self.refused: list[str] = []
-        self.errors: list[Exception] = []
-        self.clock = 0
-        self.follower = Follower(
-            self.tracker, self.inbox, self.ring, self.statistics, self, lambda: self.parameters
-        )
-        self._count = itertools.count(1)
-
-    def target(self, header: Any, track: Track | None, target: str, label: str) -> None:
-        self.targets.append((header, track, target, label))
-
-    def status(self, report: Report) -> None:
-        self.reports.append(report)
-
-    def rejected(self, error: Rejected) -> None:
-        self.refused.append(error.reason)
-
-    def failed(self, error: Exception) -> None:
-        self.errors.append(error)
-
-    def now(self) -> int:
-        return self.clock
-
-    def frame(self, seconds: float | None = None, size: tuple[int, int] = (64, 48)) -> Frame:
-        """The next image; its first byte is its number."""
-        number = next(self._count)
-        stamp = round((number / RATE if seconds is None else seconds) * SECOND)
-        data = np.full((size[1], size[0], 3), number % 256, np.uint8).tobytes()
-        message = SimpleNamespace(
-            header=SimpleNamespace(stamp=stamp, frame_id=f"frame{number}"),
-            height=size[1],
-            width=size[0],
-            encoding="bgr8",
-            is_bigendian=0,
-            step=3 * size[0],
-            data=data,
-        )
-        frame = Frame(number, stamp, number / RATE, message)
-        self.ring.append(frame)
-        return frame
-
-    def feed(self, count: int = 1, **kind: Any) -> None:
-        for _ in range(count):
-            self.follower.step([], self.frame(**kind))
-
-    def order(self, *orders: Order) -> None:
-        self.follower.step(list(orders), None)
-
-    def start(self, stamp: float = 0.0, box: Box = BOX, received: float | None = None) -> None:
-        received = time.monotonic() if received is None else received
-        self.order(Start(box, round(stamp * SECOND), "dog", received))
-
-    @property
-    def state(self) -> State:
-        return self.follower.report().state
+from siamkd_ros.follower import CATCH_UP
+from siamkd_ros.frame import SECOND
+from siamkd_ros.inbox import Drop, Enable, Start
 
 
 @pytest.fixture
@@ -171,7 +59,7 @@ def test_a_box_before_the_first_image_waits_for_it(rig: Rig) -> None:
 
 def test_an_image_taken_together_with_its_box_is_published_with_the_target(rig: Rig) -> None:
     frame = rig.frame()
-    rig.follower.step([Start(BOX, 0, "dog", 0.0)], frame)
+    rig.follower.step([Start(BOX, 0, "dog", time.monotonic())], frame)
     assert shown(rig) == [True]
 
 
@@ -270,6 +158,47 @@ def test_a_box_for_an_image_that_never_comes_is_refused(rig: Rig) -> None:
     rig.feed(3)
     rig.start(stamp=3.5 / RATE + 0.5, received=time.monotonic() - 5)
     assert rig.refused == ["box_frame_missing"]
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert true()
+
+
+@pytest.mark.parametrize("stamp", [0, 10 * SECOND])
+def test_a_box_while_no_image_arrives_is_refused_in_time(rig: Rig, stamp: int) -> None:
+    thread = threading.Thread(target=rig.follower.run, daemon=True)
+    thread.start()
+    rig.inbox.put_order(Start(BOX, stamp, "dog", time.monotonic()))
+    wait_until(lambda: rig.refused)  # without a further image or order
+    assert rig.refused == ["box_frame_missing"]
+    assert "box refused" in rig.reports[-1].reason
+    rig.inbox.close()
+    thread.join(10)
+
+
+def test_a_box_for_the_newest_image_of_a_camera_that_stopped_is_not_used(rig: Rig) -> None:
+    rig.feed()
+    rig.start(received=time.monotonic() + 10)
+    assert rig.state is State.IDLE
+    assert rig.refused == []  # it waits for an image to come
+    rig.feed(arrives_in=10)
+    assert rig.tracker.values == [2, 2]
+
+
+@pytest.mark.parametrize("order", [Drop("the stamps jumped back"), Enable(False)])
+def test_a_box_that_waits_is_refused_when_what_it_waits_for_cannot_come(
+    rig: Rig, order: Drop | Enable
+) -> None:
+    rig.feed(3)
+    rig.start(stamp=4 / RATE)
+    rig.order(order)
+    assert rig.refused == ["box_frame_missing"]
+    rig.order(Enable(True))
+    rig.feed()
+    assert rig.state is State.IDLE
 
 
 def test_every_target_has_its_own_id(rig: Rig) -> None:
@@ -396,14 +325,11 @@ def test_the_thread_outlives_an_unexpected_error(rig: Rig) -> None:
     rig.start()
     rig.tracker.fails = RuntimeError("device lost")
     rig.inbox.put_frame(rig.frame())
-    deadline = time.monotonic() + 10
-    while not rig.errors and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: rig.errors)
     rig.tracker.fails = None
     before = len(rig.targets)
     rig.inbox.put_frame(rig.frame())
-    while len(rig.targets) == before and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: len(rig.targets) > before)
     rig.inbox.close()
     thread.join(10)
     assert str(rig.errors[0]) == "device lost"

@@ -1,0 +1,111 @@
+"""A tracker that knows when its target is gone and waits for it: short-term tracker + presence.
+
+In the terms of the VOT-LT challenge: it reports absence, and looks for the target again around
+the place where it was last seen.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from siamkd_core.box import Box
+from siamkd_core.image import Image
+from siamkd_core.presence import Presence, PresenceConfig, State
+from siamkd_core.tracker import Track
+
+
+class ShortTermTracker(Protocol):
+    """What is used of :class:`siamkd_core.tracker.Tracker`."""
+
+    @property
+    def initialised(self) -> bool: ...
+
+    def init(self, image: Image, box: Box) -> None: ...
+
+    def update(self, image: Image) -> Track: ...
+
+    def move_to(self, box: Box) -> None: ...
+
+    def reset(self) -> None: ...
+
+
+class LongTermTracker:
+    """Follows one target and judges in every image whether it is there.
+
+    An error in :meth:`init` or :meth:`update` leaves the target and the state as they were.
+
+    Attributes:
+        config: thresholds; may be replaced at any time.
+        score: of the latest image, 0 to 1; 1 after :meth:`init`, 0 without a target.
+    """
+
+    def __init__(self, tracker: ShortTermTracker, config: PresenceConfig | None = None) -> None:
+        self.config = config or PresenceConfig()
+        self.score = 0.0
+        self._tracker = tracker
+        self._presence = Presence(self.config)
+        self._seen = Box(0.0, 0.0, 0.0, 0.0)  # where the target was last seen for sure
+
+    @property
+    def state(self) -> State:
+        return self._presence.state
+
+    @property
+    def unseen(self) -> float:
+        """Seconds of video since the target was last seen."""
+        return self._presence.unseen
+
+    @property
+    def initialised(self) -> bool:
+        return self._tracker.initialised
+
+    def init(self, image: Image, box: Box) -> None:
+        """Take a new target: tracking.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            box: x, y, w, h in its pixels.
+
+        Raises:
+            ImageError, BoxError: cannot be tracked.
+        """
+        self._tracker.init(image, box)
+        self._seen, self.score = box, 1.0
+        self._presence = Presence(self.config)
+        self._presence.start()
+
+    def update(self, image: Image, elapsed: float) -> Track:
+        """Find the target in the next image; :attr:`state` says whether the box is to be believed.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            elapsed: seconds of video since the image before.
+
+        Raises:
+            SiamkdError, ImageError: as :meth:`siamkd_core.tracker.Tracker.update`.
+        """
+        track = self._tracker.update(image)
+        self._presence.config = self.config
+        self.score = track.score
+        state = self._presence.update(track.score, elapsed)
+        if state is State.TRACKING:
+            self._seen = track.box
+        elif state is State.LOST and not track.score >= self.config.recover_score:
+            # what is not the target must not be followed: keep looking where it was last seen
+            self._tracker.move_to(self._seen)
+        return track
+
+    def rescale(self, factor: float) -> None:
+        """The next images show the same view, ``factor`` times as large.
+
+        Raises:
+            SiamkdError: no target.
+        """
+        self._seen = Box(*(factor * value for value in self._seen))
+        self._tracker.move_to(self._seen)
+
+    def reset(self) -> None:
+        """Forget the target: idle."""
+        self._tracker.reset()
+        self._presence.stop()
+        self.score = 0.0
