@@ -114,11 +114,14 @@ def camera_task(snapshot: Snapshot, silent_for: float, timeout: float, offers: s
 
 def tracker_task(report: Report, enabled: bool, snapshot: Snapshot) -> Task:
     """Task *tracker*."""
-    level = Level.WARN if snapshot.errors else STATE_LEVEL[report.state]
+    level, message = STATE_LEVEL[report.state], f"{report.state.value}: {report.reason}"
+    if snapshot.new_errors:
+        level = Level.WARN
+        message += f"; {snapshot.new_errors} unexpected errors in the last second, see the log"
     return Task(
         "tracker",
         level,
-        f"{report.state.value}: {report.reason}",
+        message,
         {
             "state": report.state.value,
             "reason": report.reason,
@@ -136,13 +139,12 @@ def tracker_task(report: Report, enabled: bool, snapshot: Snapshot) -> Task:
 def timing_task(snapshot: Snapshot, deadline: float) -> Task:
     """Task *timing*: every stage, and the latency from image stamp to published box."""
     latency = snapshot.stages.get("latency")
-    share = snapshot.misses / snapshot.latency_samples if snapshot.latency_samples else 0.0
-    late = share > MAX_MISS_SHARE
+    late = snapshot.late > MAX_MISS_SHARE
     message = "no frame processed yet"
     if latency:
         message = f"latency p50 {1e3 * latency.p50:.1f} ms, p95 {1e3 * latency.p95:.1f} ms"
         if late:
-            message += f"; {100 * share:.0f} % of the frames over {1e3 * deadline:.0f} ms"
+            message += f"; {100 * snapshot.late:.0f} % of the frames over {1e3 * deadline:.0f} ms"
     values = {
         "processed": str(snapshot.processed),
         "processed_hz": f"{snapshot.processed_rate:.2f}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
+from functools import cache
 from typing import Any, Protocol
 
 import cv2
@@ -24,6 +25,10 @@ OWN: dict[str, tuple[int, int | None]] = {
     "bgra8": (4, cv2.COLOR_BGRA2BGR),
     "rgba8": (4, cv2.COLOR_RGBA2BGR),
     "mono8": (1, cv2.COLOR_GRAY2BGR),
+    # what OpenCV calls them without saying the colours; its order is BGR
+    "8UC3": (3, None),
+    "8UC4": (4, cv2.COLOR_BGRA2BGR),
+    "8UC1": (1, cv2.COLOR_GRAY2BGR),
 }
 # (bytes per channel, channels) of what cv_bridge is asked to turn into bgr8.
 BRIDGED: dict[str, tuple[int, int]] = {
@@ -42,7 +47,8 @@ BRIDGED: dict[str, tuple[int, int]] = {
         for bits in (8, 16)
     },
 }
-GENERIC = re.compile(r"(8|16|32|64)[USF]C([1-9][0-9]?)?")
+# Plain numbers (depth, disparity, ...): no picture, and cv_bridge turns none of them into one.
+NUMBERS = re.compile(r"(8|16|32|64)[USF]C([1-9][0-9]?)?")
 MIN_SIDE = 2
 
 
@@ -119,31 +125,31 @@ def _pixel_bytes(encoding: str) -> tuple[int, bool]:
     """Bytes per pixel, and whether a channel has more than one byte."""
     if encoding in OWN:
         return OWN[encoding][0], False
-    if encoding in BRIDGED:
-        depth, channels = BRIDGED[encoding]
-    else:
-        generic = GENERIC.fullmatch(encoding)
-        if generic is None:
-            raise Rejected(
-                "encoding",
-                f"encoding {encoding[:32]!r} is not known: publish one of {', '.join(OWN)}",
-            )
-        depth, channels = int(generic[1]) // 8, int(generic[2] or 1)
-    if _cv_bridge() is None:
+    if encoding not in BRIDGED:
+        what = "holds numbers, not colours" if NUMBERS.fullmatch(encoding) else "is not known"
+        raise Rejected(
+            "encoding", f"encoding {encoding[:32]!r} {what}: publish one of {', '.join(OWN)}"
+        )
+    bridge = _cv_bridge()
+    if isinstance(bridge, str):
         raise Rejected(
             "encoding",
-            f"encoding {encoding!r} needs cv_bridge, which is not installed: install "
+            f"encoding {encoding!r} needs cv_bridge, which cannot be imported ({bridge}): install "
             f"ros-<distro>-cv-bridge, or publish one of {', '.join(OWN)}",
         )
+    depth, channels = BRIDGED[encoding]
     return depth * channels, depth > 1
 
 
+@cache
 def _cv_bridge() -> Any:
+    """A CvBridge, or why there is none, in words."""
     try:
         from cv_bridge import CvBridge
-    except ImportError:
-        return None
-    return CvBridge()
+
+        return CvBridge()
+    except Exception as error:  # built for another numpy, it raises more than ImportError
+        return f"{type(error).__name__}: {error}"
 
 
 def _decode_with_cv_bridge(message: ImageMessage, pixel: int) -> Image:

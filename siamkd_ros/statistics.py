@@ -44,8 +44,10 @@ class Snapshot:
         age: seconds from an image's stamp to its arrival.
         image_bytes: size of the latest image.
         stages: spread per stage; only stages with samples.
-        latency_samples, misses: processed frames with a usable stamp, and those over the deadline.
+        latency_samples, misses: processed frames with a usable stamp, and those over the deadline,
+            since start; `late` is the share of misses in the window.
         unstamped, future: images with stamp 0, or ahead of our clock: no latency for these.
+        errors: unexpected ones since start, `new_errors` since the snapshot before.
     """
 
     received: int
@@ -64,9 +66,11 @@ class Snapshot:
     stages: Mapping[str, Spread]
     latency_samples: int
     misses: int
+    late: float
     unstamped: int
     future: int
     errors: int
+    new_errors: int
     catch_ups: int
 
 
@@ -78,7 +82,7 @@ class Statistics:
         self._counts: Counter[str] = Counter()
         self._rejects: Counter[str] = Counter()
         self._reported_rejects: Counter[str] = Counter()
-        self._reported: tuple[float, int, int] | None = None
+        self._reported: tuple[float, Counter[str]] | None = None
         self._image_bytes = 0
         self._last_arrival: float | None = None
         self.clear_windows()
@@ -89,6 +93,7 @@ class Statistics:
             self._windows = {stage: deque[float](maxlen=WINDOW) for stage in STAGES}
             self._intervals = deque[float](maxlen=WINDOW)
             self._ages = deque[float](maxlen=WINDOW)
+            self._late = deque[bool](maxlen=WINDOW)
             self._last_stamp = 0.0
             self._usual: float | None = None
 
@@ -141,6 +146,7 @@ class Statistics:
             self._windows["latency"].append(seconds)
             self._counts["latency_samples"] += 1
             self._counts["misses"] += seconds > deadline
+            self._late.append(seconds > deadline)
 
     def snapshot(self, now: float) -> Snapshot:
         """Everything at once; rates and new rejects are since the call before.
@@ -151,13 +157,13 @@ class Statistics:
         with self._lock:
             counts, rejects = self._counts.copy(), self._rejects.copy()
             stages = {name: list(window) for name, window in self._windows.items() if window}
-            ages, intervals = list(self._ages), list(self._intervals)
+            ages, intervals, late = list(self._ages), list(self._intervals), list(self._late)
             image_bytes, last_arrival = self._image_bytes, self._last_arrival
             self._usual = usual = _usual_interval(intervals)
-        since, received, processed = self._reported or (now, 0, 0)
+        since, before = self._reported or (now, Counter[str]())
         elapsed = now - since
         fresh = rejects - self._reported_rejects
-        self._reported = (now, counts["received"], counts["processed"])
+        self._reported = (now, counts)
         self._reported_rejects = rejects
         return Snapshot(
             received=counts["received"],
@@ -167,8 +173,10 @@ class Statistics:
             new_rejects=dict(fresh),
             gaps=counts["gaps"],
             missing=_missing(intervals, usual),
-            rate=(counts["received"] - received) / elapsed if elapsed > 0 else 0.0,
-            processed_rate=(counts["processed"] - processed) / elapsed if elapsed > 0 else 0.0,
+            rate=(counts["received"] - before["received"]) / elapsed if elapsed > 0 else 0.0,
+            processed_rate=(counts["processed"] - before["processed"]) / elapsed
+            if elapsed > 0
+            else 0.0,
             interval=usual,
             age=spread(ages) if ages else None,
             image_bytes=image_bytes,
@@ -176,9 +184,11 @@ class Statistics:
             stages={name: spread(values) for name, values in stages.items()},
             latency_samples=counts["latency_samples"],
             misses=counts["misses"],
+            late=sum(late) / len(late) if late else 0.0,
             unstamped=counts["unstamped"],
             future=counts["future"],
             errors=counts["errors"],
+            new_errors=counts["errors"] - before["errors"],
             catch_ups=counts["catch_ups"],
         )
 

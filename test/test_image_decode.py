@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import sys
+from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siamkd_ros.image_decode import check, decode
+from siamkd_ros.image_decode import _cv_bridge, check, decode
 from siamkd_ros.rejected import Rejected
 
 BGR = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
@@ -45,6 +46,9 @@ def with_alpha(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         ("bgra8", with_alpha(BGR), BGR),
         ("rgba8", with_alpha(BGR[..., ::-1]), BGR),
         ("mono8", BGR[..., 0], np.repeat(BGR[..., :1], 3, axis=2)),
+        ("8UC1", BGR[..., 0], np.repeat(BGR[..., :1], 3, axis=2)),
+        ("8UC3", BGR, BGR),
+        ("8UC4", with_alpha(BGR), BGR),
     ],
 )
 def test_every_own_encoding_with_and_without_row_padding(
@@ -73,6 +77,8 @@ def test_bgr8_is_a_view_that_outlives_its_message() -> None:
         ({"encoding": ""}, "encoding"),
         ({"encoding": "BGR8"}, "encoding"),
         ({"encoding": "8UC0"}, "encoding"),
+        ({"encoding": "8UC2"}, "encoding"),
+        ({"encoding": "16UC1"}, "encoding"),
         ({"encoding": "x" * 10_000}, "encoding"),
         ({"encoding": "bgra8"}, "step"),
         ({"step": 20}, "step"),
@@ -126,6 +132,7 @@ def test_other_encodings_are_refused_with_the_name_of_what_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "cv_bridge", None)
+    _cv_bridge.cache_clear()
     with pytest.raises(Rejected, match=r"mono16.*cv_bridge") as refusal:
         decode(message("mono16", np.zeros((4, 6), np.uint16).view(np.uint8)))
     assert refusal.value.reason == "encoding"
@@ -138,17 +145,20 @@ class FakeBridge:
 
     def imgmsg_to_cv2(self, source: Any, desired_encoding: str) -> np.ndarray[Any, Any]:
         assert desired_encoding == "bgr8"
-        if source.encoding == "32FC1":
-            raise TypeError("not a colour format")
+        if source.encoding == "uyvy":
+            raise TypeError("odd width")
         FakeBridge.seen = source
         return np.zeros((source.height, source.width, 3), np.uint8)
 
 
 @pytest.fixture
-def cv_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
+def cv_bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     module = ModuleType("cv_bridge")
     module.CvBridge = FakeBridge  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "cv_bridge", module)
+    _cv_bridge.cache_clear()
+    yield
+    _cv_bridge.cache_clear()
 
 
 @pytest.mark.usefixtures("cv_bridge")
@@ -164,8 +174,9 @@ def test_cv_bridge_sees_only_checked_messages_without_padding() -> None:
 @pytest.mark.parametrize(
     ("encoding", "bigendian", "step", "reason"),
     [
-        ("32FC1", 0, 24, "encoding"),  # cv_bridge raises
-        ("16UC1", 1, 24, "big_endian"),
+        ("uyvy", 0, 24, "encoding"),  # cv_bridge raises
+        ("32FC1", 0, 24, "encoding"),
+        ("mono16", 1, 24, "big_endian"),
         ("mono16", 0, 11, "step"),
         ("bayer_rggb16", 0, 13, "length"),
         ("nonsense", 0, 24, "encoding"),

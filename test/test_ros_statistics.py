@@ -151,7 +151,13 @@ def test_tracker_task_and_status(state: State, level: Level) -> None:
         assert task.values["since"] == "12.500"
         assert task.values["target_id"] == "ab-1"
     statistics.count("errors")
-    assert tracker_task(report, True, statistics.snapshot(1.0)).level == Level.WARN
+    failed = tracker_task(report, True, statistics.snapshot(1.0))
+    assert failed.level == Level.WARN
+    assert "1 unexpected errors" in failed.message
+    assert failed.values["internal_errors"] == "1"
+    # one error does not colour the rest of the node's life
+    later = tracker_task(report, True, statistics.snapshot(2.0))
+    assert (later.level, later.values["internal_errors"]) == (level, "1")
 
 
 def test_timing_task() -> None:
@@ -168,6 +174,11 @@ def test_timing_task() -> None:
     late = timing_task(statistics.snapshot(2.0), 0.1)
     assert late.level == Level.WARN
     assert late.values["deadline_misses"] == "1"
+    for _ in range(WINDOW):
+        statistics.latency(0.05, 0.1)
+    recovered = timing_task(statistics.snapshot(3.0), 0.1)
+    assert recovered.level == Level.OK
+    assert recovered.values["deadline_misses"] == "1"
 
 
 def test_device_task_names_model_device_and_memory() -> None:
