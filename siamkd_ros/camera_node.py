@@ -15,11 +15,14 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from siamkd_core import image as core_image
 from siamkd_core.errors import ConfigError, SiamkdError
+from siamkd_core.newest import NewestFrame
 from siamkd_core.video import FrameSource, open_source
+from siamkd_ros.frame import SECOND
 from siamkd_ros.parameters import CameraParameters, declare
 from siamkd_ros.runtime import main_exit
 
@@ -31,7 +34,8 @@ FLUSH = 2.0
 
 
 class CameraNode(Node):
-    """Publishes `image`, bgr8, stamped with the moment of publishing."""
+    """Publishes `image`, bgr8, stamped with the moment of publishing; a webcam's with the moment
+    at which the device gave it."""
 
     def __init__(self, **node_options: Any) -> None:
         super().__init__("camera", **node_options)
@@ -42,8 +46,10 @@ class CameraNode(Node):
                 "/dev/videoN or a webcam's number"
             )
         self._source = open_source(values.source)
+        self._newest = NewestFrame(self._source) if self._source.live else None
         self._images = endless(self._source) if values.loop else iter(self._source)
-        self._next = self._read()
+        # a clip's next image is read ahead: decoding it must not delay its own publishing
+        self._next = None if self._newest else self._read()
         reliability = QoSReliabilityPolicy[values.reliability.upper()]
         profile = QoSProfile(depth=values.depth, reliability=reliability)
         self._publisher = self.create_publisher(Image, "image", profile)
@@ -61,13 +67,21 @@ class CameraNode(Node):
 
     def close(self) -> None:
         """Give the video or device back."""
-        self._source.close()
+        (self._newest or self._source).close()
 
     def on_timer(self) -> None:
-        """Publish the image that was read ahead, then read the next."""
+        """Publish a webcam's newest image; of a clip the one that was read ahead.
+
+        Raises:
+            SiamkdError: the webcam has ended.
+        """
+        taken = self._newest.take() if self._newest else None
         if not self._has_subscribers():
             return
-        if self._next is None:
+        if self._newest:
+            if taken:
+                self.publish(self._resized(taken.image), time.monotonic() - taken.at)
+        elif self._next is None:
             self._finish()
         else:
             self.publish(self._next)
@@ -84,14 +98,16 @@ class CameraNode(Node):
             self._subscribed = time.monotonic()
         return self._subscribed is not None and time.monotonic() - self._subscribed > SETTLE
 
-    def publish(self, image: core_image.Image) -> Image:
-        """Publish (H, W, 3) uint8 BGR and return the message."""
+    def publish(self, image: core_image.Image, age: float = 0.0) -> Image:
+        """Publish (H, W, 3) uint8 BGR, taken `age` seconds ago, and return the message."""
         message = Image(height=image.shape[0], width=image.shape[1], encoding="bgr8")
         message.step = 3 * message.width
         # frombytes copies once; assigning to data would check 3 million values one by one
         message.data.frombytes(np.ascontiguousarray(image).data)
         message.header.frame_id = self.parameters.frame_id
-        message.header.stamp = self.get_clock().now().to_msg()
+        now = self.get_clock().now().nanoseconds
+        stamp = Time(nanoseconds=max(now - round(age * SECOND), 0))
+        message.header.stamp = stamp.to_msg()
         self._publisher.publish(message)
         self.published += 1
         return message
@@ -104,8 +120,11 @@ class CameraNode(Node):
 
     def _read(self) -> core_image.Image | None:
         image = next(self._images, None)
+        return None if image is None else self._resized(image)
+
+    def _resized(self, image: core_image.Image) -> core_image.Image:
         width, height = self.parameters.width, self.parameters.height
-        if image is None or not width or image.shape[:2] == (height, width):
+        if not width or image.shape[:2] == (height, width):
             return image
         return np.asarray(
             cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8

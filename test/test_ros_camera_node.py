@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from ros_support import NodeProcess, Observer, nanoseconds, rclpy, scene, write_clip
 from sensor_msgs.msg import Image
 
+from siamkd_core.errors import SiamkdError
+from siamkd_core.video import FrameSource
+from siamkd_ros import camera_node
 from siamkd_ros.image_decode import decode
 
 
@@ -91,6 +96,50 @@ def test_best_effort_is_best_effort(viewer: Viewer, tmp_path: Path) -> None:
     viewer.wait_for(reliability, "the camera's publisher")
     assert reliability() == [QoSReliabilityPolicy.BEST_EFFORT]
     assert camera.stop() == 0, camera.log
+
+
+class Webcam(FrameSource):
+    """Gives its frames to a reader that is too slow for them, then is unplugged."""
+
+    name, live, fps, size = "video0", True, 30.0, (320, 240)
+
+    def __init__(self) -> None:
+        self.unplugged = threading.Event()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for n in range(5):
+            yield scene(n)
+        self.unplugged.wait(30)
+
+    def close(self) -> None: ...
+
+
+def test_a_webcam_is_newest_only_stamped_when_taken_and_its_end_is_an_error(
+    viewer: Viewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Webcam()
+    monkeypatch.setattr(camera_node, "open_source", lambda _: device)
+    node = camera_node.CameraNode(
+        parameter_overrides=[
+            rclpy.parameter.Parameter("source", value="/dev/video0"),
+            rclpy.parameter.Parameter("rate", value=10.0),
+        ]
+    )
+    time.sleep(0.5)  # the device is faster than the node
+    before = node.get_clock().now().nanoseconds
+    node.on_timer()
+    viewer.wait_for(lambda: viewer.images_seen, "an image")
+    (message,) = viewer.images_seen
+    np.testing.assert_array_equal(decode(message), scene(4))
+    assert 0.3e9 < before - nanoseconds(message.header) < 20e9
+    node.on_timer()
+    device.unplugged.set()
+    time.sleep(0.5)
+    with pytest.raises(SiamkdError, match="plugged in"):
+        node.on_timer()
+    assert node.published == 1
+    node.close()
+    node.destroy_node()
 
 
 @pytest.mark.parametrize(
