@@ -56,8 +56,8 @@ setup(
     entry_points={
         "console_scripts": [
             "siamkd = siamkd_core.cli:main",
-            "tracker = siamkd_ros.tracker_node:main",
-            "camera = siamkd_ros.camera_node:main",
+            "tracker = siamkd_ros.entry:tracker",
+            "camera = siamkd_ros.entry:camera",
         ],
     },
 )

@@ -142,7 +142,8 @@ class Tracker:
         return Track(box, self.score(found.value), found.value, found.peak, seconds)
 
     def score(self, value: float) -> float:
-        """Probability that a response logit shows the target, by the card's calibration."""
+        """Probability that a response logit shows the target, by the card's calibration; without
+        one, the logit's logistic, which is none."""
         calibration = self.card.score
         if calibration is not None:
             value = calibration.slope * value + calibration.bias

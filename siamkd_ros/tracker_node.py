@@ -77,6 +77,11 @@ class TrackerNode(Node):
             f"model {card.name} on {self._described['device']}, "
             f"{self._described['precision']}: {self._loading}"
         )
+        if card.score is None:
+            self.get_logger().warning(
+                f"the model {card.name} is not calibrated: its score is not the probability that "
+                "the target is there, and the thresholds mean little; see siamkd calibrate --help"
+            )
         self._warned: dict[str, float] = {}
         self._began = time.monotonic()
         self._last_state: tuple[Any, str] | None = None
