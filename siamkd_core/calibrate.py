@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,6 +40,37 @@ class Calibration:
     values: FloatArray
     present: np.ndarray
     roc_auc: float
+
+    @property
+    def scores(self) -> FloatArray:
+        """(N,) float64, the values as the fitted score gives them."""
+        return np.asarray(1 / (1 + np.exp(-(self.score.slope * self.values + self.score.bias))))
+
+
+class OperatingPoint(NamedTuple):
+    """What a threshold on the score does: the share of present targets with a score below it, and
+    of absent ones with a score at or above it."""
+
+    threshold: float
+    missed: float
+    false_alarms: float
+
+
+def operating_points(scores: FloatArray, labels: np.ndarray) -> list[OperatingPoint]:
+    """Thresholds 0.05, 0.1 .. 0.95, to choose those of `siamkd_core.presence` by.
+
+    Args:
+        scores: (N,) float64, 0 to 1.
+        labels: (N,) bool, True where the target was present; both kinds.
+    """
+    return [
+        OperatingPoint(
+            round(float(threshold), 2),
+            float((scores[labels] < threshold).mean()),
+            float((scores[~labels] >= threshold).mean()),
+        )
+        for threshold in np.arange(1, 20) / 20
+    ]
 
 
 def calibrate(

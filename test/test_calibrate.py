@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from synthetic import moving_boxes, write_sequence
 
-from siamkd_core.calibrate import calibrate, fit_logistic, roc_auc
+from siamkd_core.calibrate import (
+    OperatingPoint,
+    calibrate,
+    fit_logistic,
+    operating_points,
+    roc_auc,
+)
 from siamkd_core.errors import DataError
 from siamkd_core.sequences import read_sequences
 from siamkd_core.tracker import load_tracker
@@ -29,6 +35,18 @@ def test_roc_auc_golden():
     values = np.array([1.0, 2, 3, 4])
     assert roc_auc(values, np.array([False, True, False, True])) == 0.75
     assert roc_auc(np.zeros(4), np.array([False, True, False, True])) == 0.5
+
+
+def test_operating_points_golden():
+    scores = np.array([0.02, 0.31, 0.5, 0.9, 0.3, 0.96])
+    labels = np.array([False, True, False, True, True, False])
+    points = operating_points(scores, labels)
+    assert [p.threshold for p in points] == [round(0.05 * n, 2) for n in range(1, 20)]
+    assert points[0] == OperatingPoint(0.05, 0.0, 2 / 3)
+    assert points[5] == OperatingPoint(0.3, 0.0, 2 / 3)  # a score equal to it is not below
+    assert points[6] == OperatingPoint(0.35, 2 / 3, 2 / 3)
+    assert points[9] == OperatingPoint(0.5, 2 / 3, 2 / 3)
+    assert points[18] == OperatingPoint(0.95, 1.0, 1 / 3)
 
 
 def test_absent_needs_a_second_video(tmp_path, tiny_model):

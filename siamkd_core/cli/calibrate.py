@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from siamkd_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from siamkd_core.calibrate import Calibration
 
 HELP = "fit the score of a model, so that it means: the target is there; writes the model's card"
@@ -25,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
     from rich.progress import Progress
 
     from siamkd_core.calibrate import calibrate
@@ -59,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     )
     picture = path.with_name(f"{path.stem}_score.png")
     draw(result, picture)
+    Console().print(table(result))
     print(
         f"ROC AUC {result.roc_auc:.3f} over {facts['looks_present']} looks at a present and "
         f"{facts['looks_absent']} at an absent target; card {path.with_suffix('.json')}, "
@@ -67,12 +71,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def table(result: Calibration) -> Table:
+    """What each threshold on the score would do."""
+    from rich.table import Table
+
+    from siamkd_core.calibrate import operating_points
+
+    made = Table("threshold", "present below", "absent at or above", title="thresholds")
+    for point in operating_points(result.scores, result.present):
+        made.add_row(f"{point.threshold:.2f}", f"{point.missed:.1%}", f"{point.false_alarms:.1%}")
+    return made
+
+
 def draw(result: Calibration, path: Path) -> None:
     """Histogram of the scores of present and absent targets."""
     import numpy as np
     from matplotlib.figure import Figure
 
-    scores = 1 / (1 + np.exp(-(result.score.slope * result.values + result.score.bias)))
+    scores = result.scores
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.add_subplot()
     bins = np.linspace(0, 1, 21).tolist()
