@@ -25,6 +25,10 @@ class Backend(Protocol):
         """Features and (N, S, S, 3) uint8 BGR -> response logits (N, R, R) float32."""
         ...
 
+    def blend(self, exemplar: Any, other: Any, share: float) -> Any:
+        """``(1 - share) * exemplar + share * other`` of two features."""
+        ...
+
     def describe(self) -> dict[str, str]:
         """Backend, device and precision in words, for diagnostics."""
         ...
@@ -59,6 +63,10 @@ class TorchBackend:
         search = self.network.embed(self._tensor(crops))
         response: Tensor = self.network.respond(exemplar, search)
         return np.asarray(response[:, 0].cpu().numpy(), np.float32)
+
+    @torch.inference_mode()
+    def blend(self, exemplar: Tensor, other: Tensor, share: float) -> Tensor:
+        return torch.lerp(exemplar, other, share)
 
     def describe(self) -> dict[str, str]:
         name = (

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from siamkd_core.backend import Backend, TorchBackend
 from siamkd_core.box import Box, check_target_box
@@ -30,7 +31,8 @@ class Track:
         score: probability in [0, 1] that the target is in that box.
         value: response logit at the chosen place; the score is its calibration.
         peak: highest response logit, as the network gave it.
-        seconds: time spent per stage: ``crop``, ``model``, ``post``.
+        seconds: time spent per stage: ``crop``, ``model``, ``post``, and ``adapt`` (bringing the
+            exemplar up to date).
     """
 
     box: Box
@@ -42,7 +44,9 @@ class Track:
 
 @dataclass
 class _Target:
-    exemplar: Any
+    first: Any  # features of the first box
+    recent: Any  # their running mean over the frames since
+    exemplar: Any  # what is searched for: a blend of the two
     cx: float
     cy: float
     w: float
@@ -87,10 +91,8 @@ class Tracker:
         check_image(image)
         height, width = image.shape[:2]
         box = check_target_box(box, width, height)
-        side = exemplar_side(box.w, box.h)
-        crop = crop_square(image, (box.cx, box.cy), side, EXEMPLAR_SIZE, mean_colour(image))
-        exemplar = self.backend.embed_exemplar(crop)
-        self._target = _Target(exemplar, box.cx, box.cy, box.w, box.h)
+        exemplar = self._embed(image, box, mean_colour(image))
+        self._target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h)
 
     def move_to(self, box: Box) -> None:
         """Search around another place and size from now on; the target's look stays.
@@ -133,13 +135,18 @@ class Tracker:
         responded = time.perf_counter()
         found = locate(responses, self.config)
         self._follow(target, found.dx, found.dy, found.scale, side / size, image.shape)
+        box = Box.from_center(target.cx, target.cy, target.w, target.h)
+        score = self.score(found.value)
+        located = time.perf_counter()
+        if self.config.exemplar_share and score >= self.config.exemplar_score:
+            self._adapt(target, self._embed(image, box, colour))
         seconds = {
             "crop": cropped - start,
             "model": responded - cropped,
-            "post": time.perf_counter() - responded,
+            "post": located - responded,
+            "adapt": time.perf_counter() - located,
         }
-        box = Box.from_center(target.cx, target.cy, target.w, target.h)
-        return Track(box, self.score(found.value), found.value, found.peak, seconds)
+        return Track(box, score, found.value, found.peak, seconds)
 
     def score(self, value: float) -> float:
         """Probability that a response logit shows the target, by the card's calibration; without
@@ -148,6 +155,18 @@ class Tracker:
         if calibration is not None:
             value = calibration.slope * value + calibration.bias
         return 1 / (1 + math.exp(-min(max(value, -60.0), 60.0)))
+
+    def _embed(self, image: Image, box: Box, colour: NDArray[np.float64]) -> Any:
+        side = exemplar_side(box.w, box.h)
+        crop = crop_square(image, (box.cx, box.cy), side, EXEMPLAR_SIZE, colour)
+        return self.backend.embed_exemplar(crop)
+
+    def _adapt(self, target: _Target, look: Any) -> None:
+        """Take a frame's look into the exemplar."""
+        target.recent = self.backend.blend(target.recent, look, self.config.exemplar_rate)
+        target.exemplar = self.backend.blend(
+            target.first, target.recent, self.config.exemplar_share
+        )
 
     def _follow(
         self,

@@ -19,6 +19,11 @@ class TrackerConfig:
         scale_rate: share of a found scale change that is taken over.
         window: weight of the cosine window against the response, 0..1.
         upsample: response map cells are interpolated (bicubic) by this factor.
+        exemplar_share: how much of the exemplar is the target's recent look, a running mean; the
+            rest is the first box's, so that it cannot drift away. 0: the first box's alone, as
+            in the paper.
+        exemplar_rate: share of each frame in that running mean.
+        exemplar_score: frames with a lower score are not learnt from.
     """
 
     search_size: int = 255
@@ -28,6 +33,9 @@ class TrackerConfig:
     scale_rate: float = 0.59
     window: float = 0.176
     upsample: int = 16
+    exemplar_share: float = 0.0
+    exemplar_rate: float = 0.1
+    exemplar_score: float = 0.5
 
     def __post_init__(self) -> None:
         if self.scales < 1 or self.scales % 2 == 0:
@@ -38,6 +46,10 @@ class TrackerConfig:
             0 <= self.window <= 1 and 0 <= self.scale_rate <= 1 and 0 < self.scale_penalty <= 1
         ):
             raise ConfigError("window, scale_rate and scale_penalty must lie in 0..1")
+        if not all(
+            0 <= v <= 1 for v in (self.exemplar_share, self.exemplar_rate, self.exemplar_score)
+        ):
+            raise ConfigError("exemplar_share, exemplar_rate and exemplar_score must lie in 0..1")
 
 
 @dataclass(frozen=True)

@@ -354,6 +354,7 @@ def test_every_processed_image_is_timed(rig: Rig) -> None:
         "crop",
         "model",
         "post",
+        "adapt",
         "publish",
         "latency",
     }

@@ -1,9 +1,12 @@
 """The tracker's own arithmetic, with a backend that sees instead of a network that learned."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from siamkd_core.box import Box
+from siamkd_core.crop import crop_square, exemplar_side, mean_colour
 from siamkd_core.errors import BoxError, ImageError, SiamkdError
 from siamkd_core.modelfile import ModelCard
 from siamkd_core.tracker import Tracker, load_tracker
@@ -27,6 +30,9 @@ class SeeingBackend:
                 for crop in crops
             ]
         ).astype(np.float32)
+
+    def blend(self, exemplar, other, share):
+        return (1 - share) * exemplar + share * other
 
     def describe(self):
         return {"backend": "seeing"}
@@ -53,7 +59,7 @@ def test_follows_a_moving_dot():
         track = one.update(scene(x, y))
         assert track.box.cx == pytest.approx(x + 10, abs=3)
         assert track.box.cy == pytest.approx(y + 10, abs=3)
-    assert set(track.seconds) == {"crop", "model", "post"}
+    assert set(track.seconds) == {"crop", "model", "post", "adapt"}
     assert track.score > 0.8
 
 
@@ -65,12 +71,55 @@ def test_the_score_falls_when_the_target_is_gone():
 
 
 def test_the_score_is_the_cards_calibration():
-    from dataclasses import replace
-
     one = tracker(replace(CARD, score=ScoreConfig(slope=2.0, bias=-1.0)))
     assert one.score(0.5) == pytest.approx(0.5)
     assert one.score(1.5) == pytest.approx(1 / (1 + np.exp(-2.0)))
     assert 0 <= one.score(-1e9) < one.score(1e9) <= 1
+
+
+class FadingBackend(SeeingBackend):
+    """Notes every exemplar that is searched for."""
+
+    def __init__(self):
+        self.searched = []
+
+    def respond(self, exemplar, crops):
+        self.searched.append(exemplar)
+        return super().respond(exemplar, crops)
+
+
+def test_the_exemplar_follows_the_targets_look_but_keeps_the_first():
+    config = TrackerConfig(window=0.1, exemplar_share=0.4, exemplar_rate=0.25, exemplar_score=0.6)
+    backend = FadingBackend()
+    one = Tracker(backend, replace(CARD, tracker=config))
+    image = scene(100, 100)
+    one.init(image, Box(100, 100, 20, 20))
+    first = backend.embed_exemplar(crop_of(image, Box(100, 100, 20, 20)))
+    recent, expected = first, [first]
+    for brightness in (240, 220, 200, 60):  # the last one is too dark to be believed
+        image = np.where(scene(100, 100) > 100, brightness, 20).astype(np.uint8)
+        track = one.update(image)
+        if track.score >= 0.6:
+            recent = 0.75 * recent + 0.25 * backend.embed_exemplar(crop_of(image, track.box))
+        expected.append(0.6 * first + 0.4 * recent)
+    assert track.score < 0.6
+    one.update(image)
+    assert backend.searched == pytest.approx(expected)
+    assert expected[-1] == expected[-2] != expected[0]
+
+
+def crop_of(image, box):
+    side = exemplar_side(box.w, box.h)
+    return crop_square(image, (box.cx, box.cy), side, 127, mean_colour(image))
+
+
+def test_without_a_share_the_exemplar_is_the_first_boxs_alone():
+    backend = FadingBackend()
+    one = Tracker(backend, CARD)
+    one.init(scene(100, 100), Box(100, 100, 20, 20))
+    for _ in range(3):
+        one.update(np.where(scene(100, 100) > 100, 200, 20).astype(np.uint8))
+    assert len(set(backend.searched)) == 1
 
 
 def test_two_trackers_on_one_backend_share_no_state():

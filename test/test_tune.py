@@ -1,12 +1,15 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from synthetic import moving_boxes, write_sequence
 
 from siamkd_core.cli import main
 from siamkd_core.modelfile import read_card
+from siamkd_core.sequences import Sequence
 from siamkd_core.tracker_config import TrackerConfig
-from siamkd_core.tune import RANGES, propose
+from siamkd_core.tune import RANGES, propose, segments
 
 
 def test_proposals_are_reproducible_and_in_range():
@@ -16,6 +19,23 @@ def test_proposals_are_reproducible_and_in_range():
     for trial in range(1, 30):
         config = propose(base, trial, 0)
         assert all(low <= getattr(config, n) <= high for n, (low, high) in RANGES.items())
+
+
+def test_segments_are_spread_and_start_where_the_target_is():
+    boxes = np.tile([5.0, 5, 10, 10], (100, 1))
+    boxes[50:53] = np.nan
+    boxes[76:] = np.nan
+    sequence = Sequence("dog", tuple(Path(f"{n}.png") for n in range(100)), boxes)
+    runs = segments(sequence, 20, 4)
+    assert [run.name for run in runs] == ["dog@0", "dog@25", "dog@53"]  # @75 has one box
+    assert [len(run.frames) for run in runs] == [20, 20, 17]
+    assert runs[2].frames[0].name == "53.png"
+    for run in runs:
+        assert len(run.frames) == len(run.boxes)
+        assert np.isfinite(run.boxes[0]).all()
+    assert [run.name for run in segments(sequence, 60, 4)] == ["dog@0"]
+    (whole,) = segments(sequence, 500, 4)
+    assert len(whole.frames) == 100
 
 
 def test_the_best_trial_goes_to_the_card_and_a_second_call_resumes(tmp_path, tiny_model, capsys):

@@ -16,6 +16,7 @@ STAGES = {
     "crop": "search region",
     "model": "network",
     "post": "response to box",
+    "adapt": "exemplar update",
     "publish": "box to message",
     "latency": "image stamp to box published",
 }

@@ -261,8 +261,8 @@ def play_role(args: argparse.Namespace) -> int:
             super().__init__()
             self.stamps: list[int] = []
 
-        def publish(self, image: Any) -> Any:
-            message = super().publish(image)
+        def publish(self, image: Any, age: float = 0.0) -> Any:
+            message = super().publish(image, age)
             stamp = message.header.stamp
             self.stamps.append(stamp.sec * 10**9 + stamp.nanosec)
             return message
@@ -312,7 +312,7 @@ def report(args: argparse.Namespace, runs: list[tuple[str, Run]]) -> str:
             f"| {run.size[0]}x{run.size[1]} | {what} | {len(run.results)} ({100 * run.share:.1f} %)"
             f" | {run.out_of_order} | {run.restamped} | {median:.1f} | {p99:.1f} |"
         )
-    stages = ("wait", "decode", "crop", "model", "post", "publish", "latency")
+    stages = ("wait", "decode", "crop", "model", "post", "adapt", "publish", "latency")
     lines += [
         "",
         "The node's own diagnostics, p50 / p95 in ms of its last 300 frames:",

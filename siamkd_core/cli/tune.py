@@ -9,14 +9,15 @@ from pathlib import Path
 
 from siamkd_core.errors import ConfigError
 
-HELP = "choose a model's tracker parameters by random search; writes its card, resumes"
+HELP = "choose a calibrated model's tracker parameters by random search; writes its card, resumes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="path of a .safetensors, or a shipped name")
     parser.add_argument("folder", help="of sequence folders that were not trained on")
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--frames", type=int, default=150, help="only the first of each sequence")
+    parser.add_argument("--frames", type=int, default=60, help="of each run")
+    parser.add_argument("--segments", type=int, default=4, help="at most so many runs a sequence")
     parser.add_argument("--trials", type=int, default=24, help="parameter sets, the first: default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -32,17 +33,23 @@ def run(args: argparse.Namespace) -> int:
     from siamkd_core.sequences import read_sequences
     from siamkd_core.tracker import load_tracker
     from siamkd_core.tracker_config import TrackerConfig
-    from siamkd_core.tune import propose, shorten, try_config
+    from siamkd_core.tune import propose, segments, try_config
 
-    if args.trials < 1 or args.frames < 2:
-        raise ConfigError("tuning needs at least one of --trials and two --frames")
+    if args.trials < 1 or args.segments < 1 or args.frames < 2:
+        raise ConfigError("tuning needs at least one of --trials and --segments and two --frames")
     chosen = choose_sequences(read_sequences(args.folder), args.sequences)
-    sequences = [shorten(s, args.frames) for s in chosen]
+    sequences = [run for s in chosen for run in segments(s, args.frames, args.segments)]
     path = find_model(args.model)
     tracker = load_tracker(path, args.device)
     # Trials already made, by the settings that decide them: an interrupted search goes on.
     log = path.with_name(f"{path.stem}_tuning.jsonl")
-    setting = [tracker.card.sha256, [s.name for s in sequences], args.frames]
+    score = tracker.card.score
+    setting = [
+        tracker.card.sha256,
+        [s.name for s in sequences],
+        args.frames,
+        None if score is None else to_mapping(score),
+    ]
     done = _read_log(log, setting)
     console = Console()
     with Progress(console=console) as progress:
@@ -67,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
         "mean_iou_default_parameters": round(results[0][0], 4),
         "trials": args.trials,
         "frames": args.frames,
+        "runs": len(sequences),
         "seed": args.seed,
-        "sequences": [s.name for s in sequences],
+        "sequences": [s.name for s in chosen],
     }
     write_card(replace(card, tracker=config, measured={**card.measured, "tuning": facts}), path)
     print(f"mean IoU {best:.4f} (default parameters: {results[0][0]:.4f}); card written")
