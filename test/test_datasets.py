@@ -177,7 +177,10 @@ def test_evaluate_reads_a_dataset_and_says_so(
     boxes = read_boxes(tmp_path / "out" / "tiny" / "Deer.txt")
     assert tuple(boxes[0]) == moving_boxes(1)[0]
     assert "--dataset otb" in (tmp_path / "out" / "tiny.md").read_text()
-    capsys.readouterr()
+    assert "say nothing" not in capsys.readouterr().out
+    (root / "Boy" / "groundtruth_rect.txt").write_text("21,31,24,24\n" + "0,0,0,0\n" * 5)
+    assert main([*argv, *options, "--dataset", "otb"]) == 0
+    assert "1 sequences have only one true box" in " ".join(capsys.readouterr().out.split())
     assert main([*argv, *options, "--dataset", "lasot"]) == 2
     assert "name one: train, test, all" in capsys.readouterr().err
     coco = layouts.write_coco(tmp_path / "coco")

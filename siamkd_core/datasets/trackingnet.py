@@ -34,8 +34,8 @@ def read_trackingnet(root: Path, split: str) -> list[Sequence]:
     """The sequences of ``test``, or of ``train``: all the TRAIN_* folders that are there.
 
     In ``test`` all boxes but the first are nan: they are not published. All of ``train`` is 30,132
-    text files with 14 million lines: a minute or two to read, and 0.5 GB of boxes in memory. The
-    frame folders are not listed, except where the first or the last frame is missing.
+    text files with 14 million lines: minutes to read, and 0.45 GB of boxes in memory. The frame
+    folders are not listed, except where the first or the last frame is missing.
 
     Raises:
         DataError: another layout, a broken annotation, or no frames.
