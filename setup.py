@@ -46,6 +46,7 @@ setup(
         "matplotlib>=3.5",
         "numpy>=1.21",
         "opencv-python-headless>=4.5",
+        "Pillow>=9",
         "PyYAML>=5.4",
         "rich>=11",
         "safetensors>=0.4",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -20,6 +21,8 @@ from torch.utils.data import Dataset
 from siamkd_core.augment import AugmentConfig, change_colours, random_linear
 from siamkd_core.box import Box, FloatArray
 from siamkd_core.crop import crop_square, exemplar_side, mean_colour
+from siamkd_core.datasets import check_dataset, read_dataset
+from siamkd_core.datasets.folders import read_folders
 from siamkd_core.errors import ConfigError, DataError, ImageError
 from siamkd_core.image import Image, read_image
 from siamkd_core.sequences import (
@@ -27,8 +30,6 @@ from siamkd_core.sequences import (
     Still,
     is_sequence_folder,
     read_photographs,
-    read_sequences,
-    read_stills,
 )
 from siamkd_core.siamfc import EXEMPLAR_SIZE
 
@@ -38,7 +39,10 @@ class SourceConfig:
     """Folders that are drawn from together.
 
     Attributes:
-        folders: globs below the data folder, of sequence folders or folders with boxes.jsonl.
+        folders: globs below the data folder, of sequence folders or folders with boxes.jsonl; of
+            dataset roots where ``dataset`` is another.
+        dataset: layout of the folders, one of `siamkd_core.datasets.DATASETS`.
+        split: part of the dataset, if it has several.
         weight: share of the pairs, relative to the other sources.
         max_gap: most frames between the exemplar and the search region.
         random_boxes: the folders are of photographs; every pair's target is a random box in one,
@@ -49,6 +53,16 @@ class SourceConfig:
     weight: float = 1.0
     max_gap: int = 100
     random_boxes: bool = False
+    dataset: str = "folders"
+    split: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            check_dataset(self.dataset, self.split)
+        except DataError as error:
+            raise ConfigError(str(error)) from error
+        if self.random_boxes and self.dataset != "folders":
+            raise ConfigError("random_boxes is for folders of photographs, not for a dataset")
 
 
 @dataclass(frozen=True)
@@ -117,11 +131,11 @@ def find_sources(root: str | Path, config: PairsConfig, held_out: bool = False) 
         if items:
             found.append(Source(source, tuple(items)))
         elif not held_out:
-            wanted = (
-                "photographs"
-                if source.random_boxes
-                else "sequence folder (img/ + groundtruth.txt) and no stills (boxes.jsonl)"
-            )
+            wanted = "sequence folder (img/ + groundtruth.txt) and no stills (boxes.jsonl)"
+            if source.random_boxes:
+                wanted = "photographs"
+            elif source.dataset != "folders":
+                wanted = f"folder of {source.dataset}"
             raise DataError(
                 f"the source {', '.join(source.folders)} finds no {wanted} in {root}; "
                 "name the data folder with --data"
@@ -136,9 +150,12 @@ def _reader(folder: Path, source: SourceConfig) -> Callable[[Path], Seq[Sequence
     """What reads this folder for this source; None if it holds nothing of the kind."""
     if source.random_boxes:
         return read_photographs if folder.is_dir() else None
-    if (folder / "boxes.jsonl").is_file():
-        return read_stills
-    return read_sequences if is_sequence_folder(folder) else None
+    if source.dataset != "folders":
+        return (
+            partial(read_dataset, source.dataset, split=source.split) if folder.is_dir() else None
+        )
+    usable = (folder / "boxes.jsonl").is_file() or is_sequence_folder(folder)
+    return read_folders if usable else None
 
 
 def random_box(width: int, height: int, min_side: float, rng: np.random.Generator) -> Box:

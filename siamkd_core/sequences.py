@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from siamkd_core.box import FloatArray
 from siamkd_core.errors import DataError
+from siamkd_core.layout import holdings
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -21,12 +23,13 @@ class Sequence:
 
     Attributes:
         name: the folder's name, with ``_N`` for the target of ``groundtruth_N.txt``.
-        frames: paths of the images in order.
+        frames: paths of the images in order; a tuple, or made when asked for
+            (`siamkd_core.datasets.frames.Frames`).
         boxes: (len(frames), 4) float64 xywh, pixels, 0-based; a nan row: target absent.
     """
 
     name: str
-    frames: tuple[Path, ...]
+    frames: Seq[Path]
     boxes: FloatArray
 
 
@@ -159,6 +162,5 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 
 
 def _layout(folder: Path) -> str:
-    found = sorted(p.name for p in folder.iterdir())[:5] if folder.is_dir() else None
-    seen = "it does not exist" if found is None else f"found {', '.join(found) or 'nothing'}"
-    return f"expected <name>/img/*.jpg and <name>/groundtruth.txt (x,y,w,h a line); {seen}"
+    expected = "expected <name>/img/*.jpg and <name>/groundtruth.txt (x,y,w,h a line)"
+    return f"{expected}; {holdings(folder)}"

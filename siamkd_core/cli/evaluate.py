@@ -26,6 +26,10 @@ DECIDING_MODULES = ("box", "crop", "siamfc", "xcorr", "backend", "locate", "trac
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="of sequence folders, each img/ + groundtruth.txt")
+    parser.add_argument(
+        "--dataset", default="folders", help="layout of the folder: otb, got10k, lasot, uav123 ..."
+    )
+    parser.add_argument("--split", default="", help="part of the dataset: val, test ...")
     parser.add_argument("--model", required=True, help="shipped name or path of a .safetensors")
     parser.add_argument("--output", required=True, help="folder for results, table and plot")
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
@@ -39,12 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from siamkd_core.datasets import read_dataset_sequences
     from siamkd_core.evaluate import ResultFolder, choose_sequences
     from siamkd_core.report import Report, judge, terminal_table, write_pictures, write_report
-    from siamkd_core.sequences import read_sequences
     from siamkd_core.tracker import load_tracker
 
-    sequences = choose_sequences(read_sequences(args.folder), args.sequences)
+    sequences = choose_sequences(
+        read_dataset_sequences(args.dataset, args.folder, args.split), args.sequences
+    )
     tracker = load_tracker(args.model, args.device, args.precision, args.threads)
     name = tracker.card.name
     output = Path(args.output)
@@ -65,6 +71,9 @@ def run(args: argparse.Namespace) -> int:
         record(report, args.model, args.record)
     console = Console()
     console.print(terminal_table(report))
+    blind = sum(one.measures.frames < 2 for one in report.rows)
+    if blind:  # GOT-10k's and TrackingNet's test splits
+        console.print(f"{blind} sequences have only one true box: their figures say nothing")
     console.print(f"results in {output / name}, table and plot in {', '.join(map(str, paths))}")
     return 0
 
@@ -159,8 +168,11 @@ def processor() -> str:
 def command(args: argparse.Namespace) -> str:
     """The command line that makes this table again."""
     words = ["siamkd", "evaluate", args.folder, "--model", args.model, "--output", args.output]
-    if args.record:
-        words += ["--record", args.record]
+    if args.dataset != "folders":
+        words += ["--dataset", args.dataset]
+    for option in ("split", "record"):
+        if getattr(args, option):
+            words += [f"--{option}", getattr(args, option)]
     for option in ("device", "precision"):
         if getattr(args, option) != "auto":
             words += [f"--{option}", getattr(args, option)]
