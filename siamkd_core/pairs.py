@@ -99,14 +99,15 @@ class Pair(TypedDict):
 
 class Drawn(NamedTuple):
     """Two views of one target; ``frames`` are their numbers in a sequence, or twice the number of
-    the box in a still."""
+    the box in a still; ``name`` is the sequence's or the image file's."""
 
     exemplar: View
     search: View
-    identity: int
-    source: str
-    name: str
     frames: tuple[int, int]
+    identity: int
+    source: SourceConfig
+    name: str
+    is_still: bool
 
 
 class PairDetail(NamedTuple):
@@ -259,10 +260,9 @@ class PairDataset(Dataset[Pair]):
                 broken = str(error)
             else:
                 name = item.path.name if isinstance(item, Still) else item.name
+                still = item.is_still if isinstance(item, StoredTarget) else isinstance(item, Still)
                 if views is not None:
-                    return Drawn(
-                        *views[:2], identity, ", ".join(source.config.folders), name, views[2]
-                    )
+                    return Drawn(*views, identity, source.config, name, still)
                 broken = f"no usable box in {name}"
             failures += 1
         raise DataError(f"20 draws in a row gave no pair; the last: {broken}")

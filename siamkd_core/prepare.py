@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from siamkd_core.box import Box
 from siamkd_core.cut import Job, Target, is_finished, rows_file, save_array, write_shard
 from siamkd_core.errors import ConfigError, DataError
+from siamkd_core.modelfile import write_atomically
 from siamkd_core.pairs import PairsConfig, SourceConfig, find_sources
 from siamkd_core.sequences import Sequence, Still
 from siamkd_core.shards import (
@@ -189,7 +190,7 @@ def _claim(output: Path, plan: dict[str, Any]) -> None:
         return
     if any(output.iterdir()):
         raise DataError(f"{output} is not empty and holds no shards; choose another --output")
-    _write_text(path, json.dumps(plan, indent=1))
+    write_atomically(path, json.dumps(plan, indent=1).encode())
 
 
 def _ranges(parts: list[_Part], size: int) -> list[tuple[_Part, int, int]]:
@@ -359,8 +360,8 @@ def _finish(
     try:
         save_array(rows, output / TABLE)
         if broken:
-            _write_text(output / UNREADABLE, "\n".join(broken) + "\n")
-        _write_text(output / INDEX, json.dumps(index, indent=1))
+            write_atomically(output / UNREADABLE, ("\n".join(broken) + "\n").encode())
+        write_atomically(output / INDEX, json.dumps(index).encode())
     except OSError as error:
         raise DataError(f"cannot write the index in {output}: {error.strerror}") from error
     for shard in shards:
@@ -378,9 +379,3 @@ def _summary(index: dict[str, Any], written: int) -> Summary:
         len(index["shardlist"]),
         sum(shard["filesize"] for shard in index["shardlist"]),
     )
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

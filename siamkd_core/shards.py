@@ -150,10 +150,11 @@ def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
             f"the crops reach {stored['reach']} px from the target and the recipe's search_size "
             f"and augmentation {wanted['reach']} px"
         )
-    if len(stored["sources"]) != len(wanted["sources"]):
-        counts = (len(stored["sources"]), len(wanted["sources"]))
-        found.append("there are {} sources in the shards and {} in the recipe".format(*counts))
-    for number, (a, b) in enumerate(zip(stored["sources"], wanted["sources"], strict=False), 1):
+    sources = stored["sources"], wanted["sources"]
+    if len(sources[0]) != len(sources[1]):
+        counts = map(len, sources)
+        return [*found, "the shards have {} sources and the recipe {}".format(*counts)]
+    for number, (a, b) in enumerate(zip(*sources, strict=True), 1):
         for name in sorted({*a, *b}):
             if a.get(name) != b.get(name):
                 found.append(
