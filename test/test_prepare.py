@@ -95,18 +95,18 @@ def test_a_killed_run_goes_on_to_the_same_bytes(data, shards, tmp_path):
 
 
 def test_a_full_disk_ends_with_advice_and_keeps_what_is_finished(data, shards, tmp_path):
-    sizes = {s["url"]: s["filesize"] for s in read_index(shards)["shardlist"]}
-    room = next(iter(sizes.values()))
-    first = next(name for name, size in sizes.items() if size > room)
-    before = list(sizes)[: list(sizes).index(first)]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+
+    def fill_the_disk(done, total):
+        if done > 4:  # in the second shard
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
     try:
-        with pytest.raises(DataError, match=rf"no room to write .*{first}.*run siamkd prepare"):
-            prepare(CONFIG, data, tmp_path, SMALL)
+        with pytest.raises(DataError, match=r"no room to write .*_00000004\.tar.*run siamkd"):
+            prepare(CONFIG, data, tmp_path, SMALL, 0, fill_the_disk)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert sorted(path.name for path in tmp_path.glob("*.tar")) == before
+    assert [path.name for path in tmp_path.glob("*.tar")] == ["00_train_00000000.tar"]
     assert not list(tmp_path.glob("*.part"))
     prepare(CONFIG, data, tmp_path, SMALL)
     assert hashes(tmp_path) == hashes(shards)
