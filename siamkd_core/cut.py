@@ -139,38 +139,36 @@ def _write_tar(job: Job, file: Any, rows: NDArray[np.void], advance: Callable[[i
     from webdataset.writer import TarWriter
 
     # no time, no user: the same data gives the same bytes
-    writer = TarWriter(file, mtime=0, user="", group="", mode=0o644)
-    numbered = enumerate(job.targets)
-    for path, group in groupby(numbered, key=lambda pair: pair[1].path):
-        try:
-            image = read_image(path)
-        except ImageError:
-            image = None
-        done = 0
-        for number, target in group:
-            done += 1
-            row = rows[number]
-            row["frame"] = target.frame
-            if image is None:
-                row["status"] = NOT_READ
-                continue
-            view = _view(image, target, job)
-            if view is None:
-                row["status"] = TOO_LARGE
-                continue
-            crop, box, scale = cut_target(view, job.reach)
-            row["status"], row["box"], row["fill"] = STORED, box, view.fill
-            _, packed = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, job.quality])
-            facts = {
-                **target.facts,
-                "frame": target.frame,
-                "box": [round(float(v), 3) for v in box],
-                "scale": round(scale, 5),
-                "mean_colour": [round(float(v), 2) for v in view.fill],
-            }
-            writer.write({"__key__": target.key, "jpg": packed.tobytes(), "json": facts})
-        advance(done)
-    writer.close()
+    with TarWriter(file, mtime=0, user="", group="", mode=0o644) as writer:
+        for path, group in groupby(enumerate(job.targets), key=lambda pair: pair[1].path):
+            try:
+                image = read_image(path)
+            except ImageError:
+                image = None
+            done = 0
+            for number, target in group:
+                done += 1
+                row = rows[number]
+                row["frame"] = target.frame
+                if image is None:
+                    row["status"] = NOT_READ
+                    continue
+                view = _view(image, target, job)
+                if view is None:
+                    row["status"] = TOO_LARGE
+                    continue
+                crop, box, scale = cut_target(view, job.reach)
+                row["status"], row["box"], row["fill"] = STORED, box, view.fill
+                _, packed = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, job.quality])
+                facts = {
+                    **target.facts,
+                    "frame": target.frame,
+                    "box": [round(float(v), 3) for v in box],
+                    "scale": round(scale, 5),
+                    "mean_colour": [round(float(v), 2) for v in view.fill],
+                }
+                writer.write({"__key__": target.key, "jpg": packed.tobytes(), "json": facts})
+            advance(done)
 
 
 def _view(image: Image, target: Target, job: Job) -> View | None:
