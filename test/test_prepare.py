@@ -23,7 +23,8 @@ from siamkd_core.crop import crop_square, exemplar_side
 from siamkd_core.cut import cut_target
 from siamkd_core.errors import ConfigError, DataError
 from siamkd_core.pairs import PairDataset, SourceConfig, find_sources
-from siamkd_core.prepare import PrepareConfig, prepare
+from siamkd_core.prepare import prepare
+from siamkd_core.shard_plan import PrepareConfig
 from siamkd_core.shards import read_index
 from siamkd_core.views import View
 
@@ -71,7 +72,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(data, shards, tmp_path):
         sys.path[:0] = {[str(here), str(here.parent)]}
         from shard_support import CONFIG
         from siamkd_core import cut
-        from siamkd_core.prepare import PrepareConfig, prepare
+        from siamkd_core.prepare import prepare
+        from siamkd_core.shard_plan import PrepareConfig
         original, left = cut.cut_target, iter(range(9))
 
         def cut_target(*args):

@@ -12,7 +12,8 @@ pytest.importorskip("webdataset", reason="siamkd prepare needs webdataset")
 
 from siamkd_core.errors import DataError
 from siamkd_core.pairs import PairDataset, SourceConfig, find_sources
-from siamkd_core.prepare import PrepareConfig, prepare
+from siamkd_core.prepare import prepare
+from siamkd_core.shard_plan import PrepareConfig
 
 COUNT = 24
 
@@ -120,3 +121,32 @@ def test_a_slice_and_an_end_like_any_sequence(folders):
     assert [target.name for target in source.items[1:]] == ["seq1"]
     assert source.items[0].frames.tolist() == [0, 1, 2, 4, 5, 6]
     assert source.items[0].view(5) is None
+
+
+def test_training_from_shards_is_training_from_the_images(folders, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from siamkd_core.train import TrainConfig, train
+
+    # one held-out target: validation must not look for negative pairs in it
+    config = TrainConfig(
+        name="tiny",
+        widths=(4, 8, 8, 8, 4),
+        pairs=replace(CONFIG, negative=0.3, search_size=159),
+        epochs=1,
+        pairs_per_epoch=8,
+        batch_size=4,
+        lr=0.1,
+        lr_end=0.1,
+        stranger_weight=0.3,
+        validation_pairs=2,
+        workers=0,
+    )
+
+    def losses(data):
+        train(config, data, tmp_path / data.name, "cpu", "float32")
+        events = EventAccumulator(str(tmp_path / data.name / "tensorboard")).Reload()
+        return [events.Scalars(name)[0].value for name in ("loss/epoch", "loss/held_out")]
+
+    images, shards = (losses(folder) for folder in folders)
+    assert images != shards and images == pytest.approx(shards, abs=2e-3)

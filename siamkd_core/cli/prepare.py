@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
     from siamkd_core.config import load_yaml
     from siamkd_core.errors import ConfigError
-    from siamkd_core.prepare import PrepareConfig, prepare
+    from siamkd_core.prepare import prepare
+    from siamkd_core.shard_plan import PrepareConfig
     from siamkd_core.shards import UNREADABLE
     from siamkd_core.train import TrainConfig
 
