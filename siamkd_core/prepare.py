@@ -94,7 +94,7 @@ def prepare(
     for stale in output.glob("*.part"):
         stale.unlink()
     ranges = shard_ranges(parts, how.shard_size)
-    shards = [output / shard_name(*one) for one in ranges]
+    shards = [output / shard_name(part, start) for part, start, _ in ranges]
     left = [number for number, shard in enumerate(shards) if not is_finished(shard)]
     total = sum(stop - start for _, start, stop in ranges)
     finished = total - sum(ranges[n][2] - ranges[n][1] for n in left)
@@ -121,7 +121,8 @@ def _claim(output: Path, plan: dict[str, Any]) -> None:
                 "choose another --output, or delete the folder"
             )
         return
-    if any(output.iterdir()):
+    # a run may have been killed while it wrote the plan
+    if any(file.name != PLAN + ".part" for file in output.iterdir()):
         raise DataError(f"{output} is not empty and holds no shards; choose another --output")
     write_atomically(path, json.dumps(plan, indent=1).encode())
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,7 @@ def list_parts(config: PairsConfig, data: Path, how: PrepareConfig) -> list[Part
     for held_out in (False, True):
         found = {id(s.config): s.items for s in find_sources(data, config, held_out)}
         for number, source in enumerate(config.sources):
-            items = tuple(i for i in found.get(id(source), ()) if isinstance(i, Sequence | Still))
+            items = cast(tuple[Sequence | Still, ...], tuple(found.get(id(source), ())))
             frames: list[NDArray[np.integer]] = [
                 np.arange(how.random_boxes)
                 if source.random_boxes
@@ -100,7 +100,7 @@ def shard_ranges(parts: list[Part], size: int) -> list[tuple[Part, int, int]]:
     return ranges
 
 
-def shard_name(part: Part, start: int, stop: int) -> str:
+def shard_name(part: Part, start: int) -> str:
     return f"{_prefix(part)}_{start:08d}.tar"
 
 
