@@ -52,7 +52,7 @@ setup(
         "safetensors>=0.4",
         "torch>=2.3",
     ],
-    extras_require={"train": ["tensorboard>=2.10"]},
+    extras_require={"train": ["tensorboard>=2.10", "webdataset>=0.2.86"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [

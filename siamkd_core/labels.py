@@ -17,7 +17,7 @@ def response_labels(size: int, stride: int, radius: float, offsets: Tensor | Non
         stride: pixels of the search region per cell.
         radius: in pixels of the search region.
         offsets: (N, 2) float, the target's (x, y) displacement from the centre of the search
-            region in its pixels; None for one centred target.
+            region in its pixels, nan where it is not in it; None for one centred target.
 
     Returns:
         (N, 1, S, S) float32 of 0 and 1 (N = 1 without offsets).

@@ -11,15 +11,16 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from siamkd_core.augment import AugmentConfig, change_colours, random_linear
-from siamkd_core.box import Box, FloatArray
+from siamkd_core.augment import AugmentConfig, change_colours, occlude, random_linear
+from siamkd_core.box import Box
 from siamkd_core.crop import crop_square, exemplar_side, mean_colour
 from siamkd_core.datasets import check_dataset, read_dataset
 from siamkd_core.datasets.folders import read_folders
@@ -31,7 +32,9 @@ from siamkd_core.sequences import (
     is_sequence_folder,
     read_photographs,
 )
+from siamkd_core.shards import StoredTarget, is_shard_folder, read_shards
 from siamkd_core.siamfc import EXEMPLAR_SIZE
+from siamkd_core.views import View, look, random_box, usable
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class PairsConfig:
         search_size: side of the search crop in pixels (239 gives a 15x15 response).
         min_side: boxes with a shorter side, in pixels, are left out.
         max_share: boxes that cover more of the image are left out.
+        negative: probability that the search region shows another target than the exemplar.
         augment: see :class:`siamkd_core.augment.AugmentConfig`.
     """
 
@@ -83,6 +87,7 @@ class PairsConfig:
     search_size: int = 239
     min_side: float = 8.0
     max_share: float = 0.8
+    negative: float = 0.0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
@@ -90,12 +95,15 @@ class PairsConfig:
             raise ConfigError(f"search_size must be at least {EXEMPLAR_SIZE}")
         if not self.sources or any(s.weight <= 0 or s.max_gap < 1 for s in self.sources):
             raise ConfigError("sources need a weight above 0 and a max_gap of at least 1")
+        if not 0 <= self.negative <= 1:
+            raise ConfigError(f"negative must lie in 0..1, got {self.negative}")
 
 
 class Pair(TypedDict):
-    """exemplar (3, 127, 127) and search (3, S, S) uint8 BGR; offset (2,) float32: the target's
-    x, y from the centre of the search region in its pixels; identity () int64: the same number
-    for pairs cut from the same sequence or still."""
+    """exemplar (3, 127, 127) and search (3, S, S) uint8 BGR; offset (2,) float32: the exemplar's
+    target, x, y from the centre of the search region in its pixels, nan in a negative pair (it is
+    not there); identity (2,) int64: number of the sequence or still that the exemplar and the
+    search region were cut from, two different ones in a negative pair."""
 
     exemplar: Tensor
     search: Tensor
@@ -103,21 +111,50 @@ class Pair(TypedDict):
     identity: Tensor
 
 
+class Drawn(NamedTuple):
+    """Two views of one target; ``frames`` are their numbers in a sequence, or twice the number of
+    the box in a still; ``name`` is the sequence's or the image file's."""
+
+    exemplar: View
+    search: View
+    frames: tuple[int, int]
+    identity: int
+    source: SourceConfig
+    name: str
+    is_still: bool
+
+
+class PairDetail(NamedTuple):
+    """A pair with what people want to know of it: where both crops come from, and the targets'
+    boxes in their pixels (of a rotated crop: the box around the box)."""
+
+    pair: Pair
+    exemplar: Drawn
+    search: Drawn
+    boxes: tuple[Box, Box]
+
+
 @dataclass(frozen=True)
 class Source:
     """The usable sequences and stills of a :class:`SourceConfig`."""
 
     config: SourceConfig
-    items: tuple[Sequence | Still, ...]
+    items: Seq[Sequence | Still | StoredTarget]
 
 
 def find_sources(root: str | Path, config: PairsConfig, held_out: bool = False) -> list[Source]:
     """List the sources below ``root``: without the held-out names, or (``held_out``) only those.
 
+    ``root`` may be a folder of shards that ``siamkd prepare`` wrote.
+
     Raises:
-        DataError: a source that finds nothing usable, or a held-out name that does not exist.
+        DataError: a source that finds nothing usable, a held-out name that does not exist, or
+            shards that were prepared for other settings.
     """
     root = Path(root)
+    if is_shard_folder(root):
+        stored = zip(config.sources, read_shards(root, config, held_out), strict=True)
+        return [Source(source, items) for source, items in stored if items]
     found, seen = [], set()
     for source in config.sources:
         items: list[Sequence | Still] = []
@@ -158,15 +195,15 @@ def _reader(folder: Path, source: SourceConfig) -> Callable[[Path], Seq[Sequence
     return read_folders if usable else None
 
 
-def random_box(width: int, height: int, min_side: float, rng: np.random.Generator) -> Box:
-    """A box inside an image of ``width`` x ``height``: sides log-uniform from ``min_side`` to half
-    the image's, with an aspect ratio of at most 3, its place uniform."""
-    limits = (max(min_side, 0.5 * width), max(min_side, 0.5 * height))
-    w = min_side * (limits[0] / min_side) ** rng.random()
-    low, high = max(min_side, w / 3), min(limits[1], 3 * w)
-    h = low * (high / low) ** rng.random() if high > low else low
-    x, y = rng.random(2) * (max(width - w, 0.0), max(height - h, 0.0))
-    return Box(float(x), float(y), float(w), float(h))
+def _two_frames(
+    present: NDArray[np.integer], max_gap: int, rng: np.random.Generator
+) -> tuple[int, int]:
+    """Two of the frame numbers ``present`` (increasing), at most ``max_gap`` apart."""
+    z = int(rng.choice(present))
+    return z, int(rng.choice(present[np.abs(present - z) <= max_gap]))
+
+
+_Views = tuple[View, View, tuple[int, int]] | None
 
 
 class PairDataset(Dataset[Pair]):
@@ -197,6 +234,8 @@ class PairDataset(Dataset[Pair]):
         weights = np.array([s.config.weight for s in self.sources])
         self.shares = weights / weights.sum()
         self.starts = np.cumsum([0] + [len(s.items) for s in self.sources])
+        if config.negative and self.starts[-1] < 2:
+            raise DataError("negative pairs need two targets, and the data has one")
         self._cache: dict[Path, Image] = {}
         self._cache_left = cache_bytes
 
@@ -204,101 +243,119 @@ class PairDataset(Dataset[Pair]):
         return self.count
 
     def __getitem__(self, number: int) -> Pair:
+        return self.detail(number).pair
+
+    def detail(self, number: int) -> PairDetail:
+        """Pair ``number`` with its origin."""
         rng = np.random.default_rng((self.seed, number))
+        negative = bool(self.config.negative) and rng.random() < self.config.negative
+        exemplar = search = self._draw(rng)
+        if negative:
+            search = self._draw(rng, unlike=exemplar.identity)
+        return self._cut(exemplar, search, rng)
+
+    def _draw(self, rng: np.random.Generator, unlike: int | None = None) -> Drawn:
+        """Two views of a random target, that is not the one of the identity ``unlike``."""
         # An unreadable image costs one draw; a folder of them is the user's to know about.
-        for _ in range(20):
+        failures = 0
+        while failures < 20:
             kind = int(rng.choice(len(self.sources), p=self.shares))
             source = self.sources[kind]
             which = int(rng.integers(len(source.items)))
+            identity = int(self.starts[kind]) + which
+            if identity == unlike:
+                continue
             item = source.items[which]
             try:
-                drawn = (
-                    self._from_still(item, source.config, rng)
-                    if isinstance(item, Still)
-                    else self._from_sequence(item, source.config.max_gap, rng)
-                )
+                if isinstance(item, StoredTarget):
+                    views = self._from_shards(item, source.config.max_gap, rng)
+                elif isinstance(item, Still):
+                    views = self._from_still(item, source.config, rng)
+                else:
+                    views = self._from_sequence(item, source.config.max_gap, rng)
             except ImageError as error:
                 broken = str(error)
-                continue
-            if drawn is None:
-                broken = f"no usable box in {item}"[:200]
-                continue
-            return self._cut(*drawn, int(self.starts[kind]) + which, rng)
+            else:
+                name = item.path.name if isinstance(item, Still) else item.name
+                still = item.is_still if isinstance(item, StoredTarget) else isinstance(item, Still)
+                if views is not None:
+                    return Drawn(*views, identity, source.config, name, still)
+                broken = f"no usable box in {name}"
+            failures += 1
         raise DataError(f"20 draws in a row gave no pair; the last: {broken}")
 
-    def _from_sequence(
-        self, item: Sequence, max_gap: int, rng: np.random.Generator
-    ) -> tuple[Image, Box, Image, Box] | None:
-        present = np.flatnonzero(self._usable(item.boxes))
+    def _from_sequence(self, item: Sequence, max_gap: int, rng: np.random.Generator) -> _Views:
+        present = np.flatnonzero(usable(item.boxes, self.config.min_side))
         if not len(present):
             return None
-        z = int(rng.choice(present))
-        near = present[np.abs(present - z) <= max_gap]
-        x = int(rng.choice(near))
-        image_z, image_x = self._read(item.frames[z]), self._read(item.frames[x])
-        box_z, box_x = Box(*item.boxes[z]), Box(*item.boxes[x])
-        if self._too_large(box_z, image_z) or self._too_large(box_x, image_x):
-            return None
-        return image_z, box_z, image_x, box_x
+        z, x = _two_frames(present, max_gap, rng)
+        share = self.config.max_share
+        images = self._read(item.frames[z]), self._read(item.frames[x])
+        exemplar = look(images[0], Box(*item.boxes[z]), share)
+        search = look(images[1], Box(*item.boxes[x]), share)
+        return (exemplar, search, (z, x)) if exemplar and search else None
 
-    def _from_still(
-        self, item: Still, source: SourceConfig, rng: np.random.Generator
-    ) -> tuple[Image, Box, Image, Box] | None:
+    def _from_still(self, item: Still, source: SourceConfig, rng: np.random.Generator) -> _Views:
         if source.random_boxes:
             image = self._read(item.path)
             box = random_box(image.shape[1], image.shape[0], self.config.min_side, rng)
-            return image, box, image, box
-        usable = np.flatnonzero(self._usable(item.boxes))
-        if not len(usable):
+            drawn = View(image, box, mean_colour(image))
+            return drawn, drawn, (0, 0)
+        numbers = np.flatnonzero(usable(item.boxes, self.config.min_side))
+        if not len(numbers):
             return None
-        image = self._read(item.path)
-        box = Box(*item.boxes[int(rng.choice(usable))])
-        return None if self._too_large(box, image) else (image, box, image, box)
+        which = int(rng.choice(numbers))
+        view = look(self._read(item.path), Box(*item.boxes[which]), self.config.max_share)
+        return (view, view, (which, which)) if view else None
 
-    def _usable(self, boxes: FloatArray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):
-            return np.asarray((boxes[:, 2:] >= self.config.min_side).all(axis=1))
+    def _from_shards(self, item: StoredTarget, max_gap: int, rng: np.random.Generator) -> _Views:
+        frames = item.frames
+        if not len(frames):
+            return None
+        if item.is_still:
+            z = x = int(rng.choice(frames))
+        else:
+            z, x = _two_frames(frames, max_gap, rng)
+        exemplar, search = item.view(z), item.view(x)
+        return (exemplar, search, (z, x)) if exemplar and search else None
 
-    def _too_large(self, box: Box, image: Image) -> bool:
-        return bool(box.w * box.h > self.config.max_share * image.shape[0] * image.shape[1])
-
-    def _cut(
-        self,
-        image_z: Image,
-        box_z: Box,
-        image_x: Image,
-        box_x: Box,
-        identity: int,
-        rng: np.random.Generator,
-    ) -> Pair:
+    def _cut(self, exemplar: Drawn, search: Drawn, rng: np.random.Generator) -> PairDetail:
         augment = self.config.augment
         flip, grey = rng.random() < augment.flip, rng.random() < augment.grey
         shift = rng.uniform(-augment.shift, augment.shift, 2)
-        crops = []
-        for image, box, size, offset in (
-            (image_z, box_z, EXEMPLAR_SIZE, np.zeros(2)),
-            (image_x, box_x, self.config.search_size, shift),
+        crops, boxes = [], []
+        for view, size, offset, hide in (
+            (exemplar.exemplar, EXEMPLAR_SIZE, np.zeros(2), 0.0),
+            (search.search, self.config.search_size, shift, augment.occlude),
         ):
+            box = view.box
             linear = random_linear(augment, rng, flip)
             side = exemplar_side(box.w, box.h) * size / EXEMPLAR_SIZE
             # moving the square by -offset (in its own pixels) shows the target at +offset
             moved = -(linear @ offset) * side / size
             crop = crop_square(
-                image,
+                view.image,
                 (box.cx + moved[0], box.cy + moved[1]),
                 side,
                 size,
-                mean_colour(image),
+                view.fill,
                 linear,
             )
+            extent = np.abs(np.linalg.inv(linear)) @ (box.w, box.h) * size / side
+            seen = Box.from_center(*(size / 2 + offset), *extent)
+            if hide and rng.random() < hide:
+                crop = occlude(crop, seen, view.fill, rng)
             crop = change_colours(crop, augment, rng, grey)
             crops.append(torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))))
-        return Pair(
+            boxes.append(Box(*map(float, seen)))
+        negative = exemplar.identity != search.identity
+        pair = Pair(
             exemplar=crops[0],
             search=crops[1],
-            offset=torch.tensor(shift, dtype=torch.float32),
-            identity=torch.tensor(identity),
+            offset=torch.tensor([np.nan, np.nan] if negative else shift, dtype=torch.float32),
+            identity=torch.tensor([exemplar.identity, search.identity]),
         )
+        return PairDetail(pair, exemplar, search, (boxes[0], boxes[1]))
 
     def _read(self, path: Path) -> Image:
         image = self._cache.get(path)

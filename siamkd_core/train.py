@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -221,7 +221,9 @@ class _Run:
         self.held_out: list[Pair] = []
         if config.validation_pairs:
             sources = find_sources(data, config.pairs, held_out=True)
-            fixed = PairDataset(sources, config.pairs, config.validation_pairs, seed=1)
+            # every pair has a target to hit
+            positive = replace(config.pairs, negative=0.0)
+            fixed = PairDataset(sources, positive, config.validation_pairs, seed=1)
             self.held_out = [fixed[i] for i in range(len(fixed))]
 
     @property
@@ -264,7 +266,7 @@ class _Run:
         loss = balanced_bce(response, labels)
         if self.config.stranger_weight:
             strange = network.respond(z.roll(1, 0), x)
-            differ = batch["identity"] != batch["identity"].roll(1, 0)
+            differ = batch["identity"][:, 1] != batch["identity"][:, 0].roll(1)
             if differ.any():
                 picked = strange[differ.to(self.device)]
                 loss = loss + self.config.stranger_weight * balanced_bce(
