@@ -36,9 +36,10 @@ def propose(base: TrackerConfig, trial: int, seed: int) -> TrackerConfig:
 def segments(sequence: Sequence, frames: int, count: int) -> list[Sequence]:
     """At most ``count`` runs of ``frames`` frames, spread evenly and without overlap.
 
-    Many short runs from several starts (the anchors of VOT 2020) tell two settings apart better
-    than one long run, which one early failure decides. A run begins at its first frame with a
-    target; one without two such frames is left out.
+    Several starts (the anchors of VOT 2020) tell two settings apart better than one, which an early
+    failure decides. But runs must be long: what drifts slowly (scale, an exemplar that adapts)
+    does not show in 60 frames. A run begins at its first frame with a target; one without two
+    such frames is left out.
     """
     total = len(sequence.frames)
     count = max(min(count, total // frames), 1)
