@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import yaml
 
 from siamkd_core.box import present
+from siamkd_core.config import from_mapping
+from siamkd_core.errors import ConfigError
 from siamkd_core.evaluate import run_sequence
 from siamkd_core.metrics import macro_mean, measure
 from siamkd_core.sequences import Sequence
@@ -31,6 +34,19 @@ def propose(base: TrackerConfig, trial: int, seed: int) -> TrackerConfig:
     rng = np.random.default_rng((seed, trial))
     drawn = {name: round(float(rng.uniform(*span)), 4) for name, span in RANGES.items()}
     return replace(base, **drawn)  # type: ignore[arg-type]
+
+
+def parse_candidate(text: str) -> TrackerConfig:
+    """``exemplar_share=0.3,window=0.13`` -> those parameters, the others at their defaults.
+
+    Raises:
+        ConfigError: not of this form, an unknown parameter, or a value out of range.
+    """
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if not all(equals for _, equals, _ in pairs):
+        raise ConfigError(f"--candidate {text!r}: expected name=value,name=value")
+    values = {name.strip(): yaml.safe_load(value) for name, _, value in pairs}
+    return from_mapping(TrackerConfig, values, f"--candidate {text!r}")
 
 
 def segments(sequence: Sequence, frames: int, count: int) -> list[Sequence]:

@@ -6,10 +6,11 @@ import pytest
 from synthetic import moving_boxes, write_sequence
 
 from siamkd_core.cli import main
+from siamkd_core.errors import ConfigError
 from siamkd_core.modelfile import read_card
 from siamkd_core.sequences import Sequence
 from siamkd_core.tracker_config import TrackerConfig
-from siamkd_core.tune import RANGES, propose, segments
+from siamkd_core.tune import RANGES, parse_candidate, propose, segments
 
 
 def test_proposals_are_reproducible_and_in_range():
@@ -51,3 +52,27 @@ def test_the_best_trial_goes_to_the_card_and_a_second_call_resumes(tmp_path, tin
     assert main([*call[:-4], "--trials", "4", "--device", "cpu"]) == 0
     assert len(log.read_text().splitlines()) == 4
     capsys.readouterr()
+
+
+def test_candidates_take_the_place_of_random_sets(tmp_path, tiny_model, capsys):
+    write_sequence(tmp_path / "data" / "one", moving_boxes(4))
+    call = ["tune", str(tiny_model), str(tmp_path / "data"), "--device", "cpu"]
+    assert main([*call, "--candidate", "window=0.2", "--candidate", "window=0.3,scales=1"]) == 0
+    card = read_card(tiny_model)
+    assert card.tracker in (TrackerConfig(window=0.2), TrackerConfig(window=0.3, scales=1))
+    assert card.measured["tuning"]["tried"] == ["window=0.2", "window=0.3,scales=1"]
+    assert "trial 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("window", "name=value"),
+        ("windows=0.2", "unknown key 'windows'"),
+        ("window=7", "0..1"),
+        ("window=wide", "expected a number"),
+    ],
+)
+def test_an_impossible_candidate_says_so(text, says):
+    with pytest.raises(ConfigError, match=says):
+        parse_candidate(text)
