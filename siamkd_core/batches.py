@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import torch
 from torch.utils.data import DataLoader
 
 from siamkd_core.distributed import rank, size
 from siamkd_core.engine_config import EngineConfig
-from siamkd_core.interrupt import ignore_signals
+from siamkd_core.interrupt import ignore_interrupt
 from siamkd_core.task import Batch, Task
 
 
@@ -47,7 +46,4 @@ def load_batches(
 
 
 def _start_worker(number: int) -> None:
-    # the training process decides when they end
-    ignore_signals()
-    # the workers share the cores among them already
-    cv2.setNumThreads(1)
+    ignore_interrupt()

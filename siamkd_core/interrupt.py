@@ -31,7 +31,6 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(one, handler)
 
 
-def ignore_signals() -> None:
-    """Leave both signals to the parent process: Ctrl-C reaches every process of a terminal."""
-    for one in SIGNALS:
-        signal.signal(one, signal.SIG_IGN)
+def ignore_interrupt() -> None:
+    """Leave Ctrl-C, which reaches every process of a terminal, to the parent process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

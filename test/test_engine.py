@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from toy_training import CONFIG, Samples, ToyTask, train_toy
 
+from siamkd_core import runfolder
 from siamkd_core.checkpoint import BEST, LAST
 from siamkd_core.config import load_yaml
 from siamkd_core.engine_config import EngineConfig
@@ -24,6 +25,13 @@ from siamkd_core.freeze import FreezeConfig
 from siamkd_core.interrupt import stop_on_signals
 
 STEPS = CONFIG.steps
+CURVES = runfolder.curves
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    # drawing takes a hundred times longer than the training
+    monkeypatch.setattr(runfolder, "curves", lambda history: b"")
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +165,8 @@ def test_epochs_without_a_score_never_beat_one_with_a_score(tmp_path):
     assert best["a"]["epoch"] == 2
 
 
-def test_the_folder_tells_what_ran_and_what_came_out(tmp_path):
+def test_the_folder_tells_what_ran_and_what_came_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(runfolder, "curves", CURVES)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     losses = []
@@ -166,7 +175,7 @@ def test_the_folder_tells_what_ran_and_what_came_out(tmp_path):
 
     def note(networks, batch):
         found = original(networks, batch)
-        losses.append(float(found["loss"]))
+        losses.append(float(found["loss"].detach()))
         return found
 
     task.losses = note
