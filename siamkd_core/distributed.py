@@ -93,7 +93,7 @@ def predecessors(rows: Tensor) -> Tensor:
         return rows.roll(1, 0)
     count, first = len(rows), rank() * len(rows)
     # disjoint rows summed up: a gather that gradients flow through
-    mine = F.pad(rows.flatten(1), (0, 0, first, (size() - 1) * count - first))
+    mine = F.pad(rows.reshape(count, -1), (0, 0, first, (size() - 1) * count - first))
     return total(mine).roll(1, 0)[first : first + count].view_as(rows)
 
 

@@ -115,8 +115,7 @@ class Learner:
     def _wrap(self) -> nn.Module:
         losses: nn.Module = _Losses(self.task, self.networks)
         if size() > 1:
-            # BatchNorm's buffers are the same everywhere already
-            losses = DistributedDataParallel(losses, broadcast_buffers=False)
+            losses = DistributedDataParallel(losses)
         return cast(nn.Module, torch.compile(losses)) if self.config.compile else losses
 
     def _seed(self, step: int) -> None:
