@@ -34,7 +34,9 @@ class Display:
         left_out = ("epoch", "step", "seconds")
         shown = "  ".join(f"{key} {row[key]:.4g}" for key in row if key not in left_out)
         best = "  (best so far)" if improved else ""
-        self._bar.console.print(f"epoch {row['epoch']}: {shown}{best}", highlight=False)
+        self._bar.console.print(
+            f"epoch {row['epoch']}: {shown}{best}", highlight=False, soft_wrap=True
+        )
 
 
 @contextmanager
