@@ -77,10 +77,10 @@ def fit(
     try:
         with show(config, run) as display:
             _run(config, task, learner, run, folder, display, stop)
+        return [_save_model(task, name, best, config, folder) for name, best in run.best.items()]
     finally:
         if folder is not None:
             folder.close()
-    return [_save_model(task, name, best, config, output) for name, best in run.best.items()]
 
 
 def _run(
@@ -179,7 +179,15 @@ def _note_best(run: RunState, learner: Learner, validation: Validation, epoch: i
     return improved
 
 
-def _save_model(task: Task, name: str, best: Best, config: EngineConfig, output: Path) -> Path:
+def _save_model(
+    task: Task, name: str, best: Best, config: EngineConfig, folder: RunFolder | None
+) -> Path:
     chosen = {"epoch": best.epoch, "epochs": config.epochs, "score": best.score, "rule": RULE}
     facts = {"best_epoch": chosen, "processes": size()}
-    return from_first(lambda: task.save(name, best.weights, facts, output))
+
+    def save() -> Path:
+        assert folder is not None, "the first process has the folder"
+        with folder.writing():
+            return task.save(name, best.weights, facts, folder.path)
+
+    return from_first(save)

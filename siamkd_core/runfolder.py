@@ -56,7 +56,7 @@ class RunFolder:
     ) -> None:
         self.path, self.config, self.saved = path, config, run.step
         writer_of = _tensorboard()
-        with self._writing():
+        with self.writing():
             path.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(to_mapping(config), sort_keys=False)
             write_atomically(path / "config.yaml", text.encode())
@@ -68,16 +68,18 @@ class RunFolder:
                 str(path / "tensorboard"), purge_step=run.step + 1
             )
             self._draw(run.history)
+            if run.best:
+                save_best(path, config, run.best)
 
     def log(self, values: Row, step: int) -> None:
         """Points of the TensorBoard curves after so many steps."""
-        with self._writing():
+        with self.writing():
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
     def save(self, run: RunState, learner: Mapping[str, Any]) -> None:
         """Replace the checkpoint."""
-        with self._writing():
+        with self.writing():
             save_checkpoint(self.path, self.config, run, learner)
         self.saved = run.step
 
@@ -86,7 +88,7 @@ class RunFolder:
         self.save(run, learner)
         row = run.history[-1]
         self.log({key: row[key] for key in row if key not in ("epoch", "step")}, run.step)
-        with self._writing():
+        with self.writing():
             if improved:
                 save_best(self.path, self.config, run.best)
             self._draw(run.history)
@@ -94,7 +96,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Finish the TensorBoard file."""
-        with self._writing():
+        with self.writing():
             self._writer.close()
 
     def _draw(self, history: Sequence[Row]) -> None:
@@ -103,7 +105,8 @@ class RunFolder:
             write_atomically(self.path / "curves.png", curves(history))
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """Turn an OSError into one that says what is safe and what to do."""
         try:
             yield
         except OSError as error:
