@@ -192,6 +192,7 @@ def test_two_processes_are_one(data, tmp_path):
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
     pair = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert pair.returncode == 0, pair.stderr
+    assert pair.stdout.count("tiny.safetensors\n") == 1 and pair.stdout.count("epoch 3: ") == 1
     run(config, data, one)
     tables = [list(csv.DictReader((f / "metrics.csv").open())) for f in (one, two)]
     assert len(tables[1]) == 3

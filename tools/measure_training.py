@@ -120,8 +120,8 @@ def measure(case: Case, args: argparse.Namespace) -> None:
         fixed = next(batches)
         steps: Iterator[int] = itertools.count()
 
-        def rate(step: Callable[[], object]) -> float:
-            for _ in range(3):
+        def rate(step: Callable[[], object], warm_up: int = 3) -> float:
+            for _ in range(warm_up):
                 step()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
@@ -139,8 +139,8 @@ def measure(case: Case, args: argparse.Namespace) -> None:
         found: dict[str, Any] = {
             "model": rate(lambda: learner.step(fixed, next(steps), config.lr)),
             "both": rate(lambda: learner.step(next(batches), next(steps), config.lr)),
-            # last: nothing is left of what the workers made ahead while the model was slow
-            "input": rate(lambda: next(batches)),
+            # its warm-up takes what the workers made ahead while the model was slow
+            "input": rate(lambda: next(batches), 3 + 4 * config.workers),
         }
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
         found |= {"device": name, "dtype": str(dtype).removeprefix("torch."), **environment()}

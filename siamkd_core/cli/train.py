@@ -6,6 +6,7 @@ With several GPUs: ``torchrun --nproc-per-node 4 -m siamkd_core train CONFIG ...
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_yaml(TrainConfig, args.config)
     if args.dry_run:
         dry_run(config, args.data, args.device, args.precision)
-        print("dry run: ok")
+        say("dry run: ok")
         return 0
     if not args.output:
         raise ConfigError("name the folder of the run with --output")
@@ -46,8 +47,14 @@ def run(args: argparse.Namespace) -> int:
         model = train(
             config, args.data, args.output, args.device, args.precision, source_commit(), stop
         )
-    print(f"{model}\nnext: siamkd calibrate {model} {args.data}/<sequences>, then siamkd evaluate")
+    say(f"{model}\nnext: siamkd calibrate {model} {args.data}/<sequences>, then siamkd evaluate")
     return 0
+
+
+def say(text: str) -> None:
+    """Print it once, not in every process that torchrun started."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text)
 
 
 def source_commit() -> str:
