@@ -20,11 +20,12 @@ def response_labels(size: int, stride: int, radius: float, offsets: Tensor | Non
             region in its pixels, nan where it is not in it; None for one centred target.
 
     Returns:
-        (N, 1, S, S) float32 of 0 and 1 (N = 1 without offsets).
+        (N, 1, S, S) float32 of 0 and 1 (N = 1 without offsets), where the offsets are.
     """
     if offsets is None:
         offsets = torch.zeros(1, 2)
-    axis = (torch.arange(size, dtype=torch.float32) - (size - 1) / 2) * stride
+    cells = torch.arange(size, dtype=torch.float32, device=offsets.device)
+    axis = (cells - (size - 1) / 2) * stride
     dx = (axis[None, :] - offsets[:, 0:1].float()).abs()
     dy = (axis[None, :] - offsets[:, 1:2].float()).abs()
     distance = dy[:, :, None] + dx[:, None, :]

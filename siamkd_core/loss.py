@@ -8,9 +8,14 @@ from torch import Tensor
 
 
 def balanced_bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean of :func:`balanced_bce_per_map` over the maps, ()."""
+    return balanced_bce_per_map(logits, labels).mean()
+
+
+def balanced_bce_per_map(logits: Tensor, labels: Tensor) -> Tensor:
     """Logistic loss where positives and negatives of a response map weigh one half each.
 
-    ``L = mean_n [ 1/2 mean_{y=1} l(v, 1) + 1/2 mean_{y=0} l(v, 0) ]``,
+    ``L_n = 1/2 mean_{y=1} l(v, 1) + 1/2 mean_{y=0} l(v, 0)``,
     ``l(v, y) = log(1 + exp(-(2y - 1) v))`` (SiamFC, eq. 2 with the balance of section 2.2). A map
     without positives (a negative pair) weighs its negatives one half all the same.
 
@@ -19,7 +24,7 @@ def balanced_bce(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (N, 1, R, R) float of 0 and 1.
 
     Returns:
-        () float32 (float64 for float64).
+        (N,) float32 (float64 for float64).
     """
     # half precision would lose the small losses of easy cells; float64 stays, for gradcheck
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -28,5 +33,4 @@ def balanced_bce(logits: Tensor, labels: Tensor) -> Tensor:
     negative = 1 - positive
     cell = cell.flatten(1)
     per_map = 0.5 * (cell * positive).sum(1) / positive.sum(1).clamp(min=1)
-    per_map = per_map + 0.5 * (cell * negative).sum(1) / negative.sum(1).clamp(min=1)
-    return per_map.mean()
+    return per_map + 0.5 * (cell * negative).sum(1) / negative.sum(1).clamp(min=1)

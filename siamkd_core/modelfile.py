@@ -188,11 +188,16 @@ def check_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], where
         raise ModelFileError(f"{where} does not fit its card: {'; '.join(problems[:8])}{more}")
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write to a temporary name, then rename: a reader sees the old file or the new, no half."""
     temporary = path.with_name(path.name + ".part")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        # a full disk has no room for a part of a file that nobody reads
+        temporary.unlink(missing_ok=True)
+        raise

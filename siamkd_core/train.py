@@ -1,35 +1,47 @@
-"""Train a SiamFC: one explicit loop, from numbered pairs to a checkpoint per epoch."""
+"""Train a SiamFC: its recipe, its losses, how it is judged, and its model file."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from siamkd_core.config import from_mapping, to_mapping
-from siamkd_core.device import resolve_device, resolve_precision
+from siamkd_core.backend import TorchBackend
+from siamkd_core.box import present
+from siamkd_core.config import to_mapping
+from siamkd_core.device import resolve_precision
+from siamkd_core.distributed import joined, predecessors, rank, share_of_mean, size, total
+from siamkd_core.engine import fit
+from siamkd_core.engine_config import EngineConfig
 from siamkd_core.errors import ConfigError, SiamkdError
+from siamkd_core.evaluate import run_sequence
+from siamkd_core.freeze import FreezeConfig
 from siamkd_core.labels import response_labels
-from siamkd_core.loss import balanced_bce
+from siamkd_core.loss import balanced_bce, balanced_bce_per_map
+from siamkd_core.metrics import measure
 from siamkd_core.modelfile import ModelCard, load_model, save_model
-from siamkd_core.pairs import Pair, PairDataset, PairsConfig, find_sources
+from siamkd_core.pairs import Pair, PairDataset, PairsConfig, Source, find_sources
+from siamkd_core.schedule import ScheduleConfig
+from siamkd_core.sequences import Sequence
 from siamkd_core.siamfc import STRIDE, TEACHER_WIDTHS, SiamFC, count_parameters
-
-CHECKPOINT = "checkpoint.pt"
+from siamkd_core.task import Batch, Validation
+from siamkd_core.tracker import Tracker
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(EngineConfig):
     """A training run; the defaults are the published recipe of the PyTorch SiamFC.
+
+    The model is the network of the best epoch, by a rule fixed in advance: the highest mean IoU of
+    the tracking validation, the earliest epoch of equal ones; without tracking validation, the
+    last epoch. The card records it.
 
     Attributes:
         name: of the model file that comes out.
@@ -38,20 +50,14 @@ class TrainConfig:
             random weights.
         data: what the data is and its licence, in words, for the card.
         pairs: data and crops.
-        epochs: number of epochs; the last one is the model (a rule fixed in advance).
-        pairs_per_epoch: rounded down to whole batches.
-        batch_size: pairs a step.
-        lr, lr_end: learning rate of the first and the last epoch, exponential in between.
-        momentum, weight_decay: of SGD.
         label_radius: pixels (L1) around the target that are positive.
-        ema: decay a step of the exponential moving average of the weights; the average is what is
-            validated and becomes the model. 0: the weights themselves.
         stranger_weight: weight of the loss of each search region against the exemplar of another
             target of its batch, where every cell is negative; 0 leaves it out.
         validation_pairs: pairs from the held-out folders after each epoch, 0 for none.
-        workers: processes that make pairs; 0 makes them in the training process.
+        tracking_every: epochs between two validations by tracking the held-out sequences, with the
+            default tracker parameters; the last epoch is always validated. 0: never.
+        tracking_frames: of each held-out sequence, from its first.
         cache_gib: decoded images each worker may keep in memory, GiB.
-        seed: of weights and pairs.
     """
 
     name: str = "siamfc"
@@ -59,41 +65,23 @@ class TrainConfig:
     start_from: str = ""
     data: str = ""
     pairs: PairsConfig = field(default_factory=PairsConfig)
-    epochs: int = 50
-    pairs_per_epoch: int = 9335
-    batch_size: int = 8
-    lr: float = 1e-2
-    lr_end: float = 1e-5
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    ema: float = 0.0
     label_radius: float = 16.0
     stranger_weight: float = 0.0
     validation_pairs: int = 0
-    workers: int = 2
+    tracking_every: int = 0
+    tracking_frames: int = 100
     cache_gib: float = 0.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2 or self.pairs_per_epoch < self.batch_size:
-            raise ConfigError("epochs >= 1, batch_size >= 2 and pairs_per_epoch >= batch_size")
-        if not 0 < self.lr_end <= self.lr:
-            raise ConfigError("lr and lr_end must fulfil 0 < lr_end <= lr")
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"ema must lie in 0..1 (below 1), got {self.ema}")
-        if self.workers < 0 or self.cache_gib < 0 or self.stranger_weight < 0:
-            raise ConfigError("workers, cache_gib and stranger_weight must not be negative")
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.pairs_per_epoch // self.batch_size
-
-
-def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """``lr * (lr_end / lr) ** (epoch / (epochs - 1))``, epoch counted from 0."""
-    if config.epochs == 1:
-        return config.lr
-    return float(config.lr * (config.lr_end / config.lr) ** (epoch / (config.epochs - 1)))
+        super().__post_init__()
+        if "." in self.name or not self.name:
+            raise ConfigError(f"name must be text without a dot, got {self.name!r}")
+        if min(self.cache_gib, self.stranger_weight, self.validation_pairs) < 0:
+            raise ConfigError(
+                "cache_gib, stranger_weight and validation_pairs must not be negative"
+            )
+        if self.tracking_every < 0 or self.tracking_frames < 2:
+            raise ConfigError("tracking_every >= 0 and tracking_frames >= 2 are needed")
 
 
 def train(
@@ -103,86 +91,88 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     commit: str = "unknown",
+    stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Train, or go on where ``output`` holds a checkpoint, and return the model file's path.
 
-    A run that was interrupted at any time goes on at the start of the epoch it was in, with the
-    pairs of that epoch; on the same machine it ends with the same weights.
+    A run that was interrupted at any time goes on at its last checkpoint, with the pairs that come
+    after it; on the same machine it ends with the same weights. Under ``torchrun`` every process
+    calls this.
 
     Args:
         config: the run.
         data: folder that ``config.pairs.sources`` are found in.
-        output: folder for checkpoint, TensorBoard curves and model file.
+        output: folder of the run, see :mod:`siamkd_core.runfolder`.
         device, precision: see :mod:`siamkd_core.device`.
         commit: of the code, for the card.
+        stop: asked after each step; once true, a checkpoint is written and KeyboardInterrupt
+            raised.
 
     Raises:
-        SiamkdError: bad data or configuration, a checkpoint of another configuration, or a loss
-            that is not finite (the last checkpoint stays).
+        SiamkdError: bad data or configuration, a checkpoint of another configuration, a loss that
+            is not finite or a full disk (the last checkpoint stays).
     """
-    from torch.utils.tensorboard import SummaryWriter
+    with joined(device) as place:
+        dtype = resolve_precision(precision, place)
+        task = SiamFCTask(config, data, place, dtype, commit)
+        facts = {
+            "commit": commit,
+            "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+            "precision": _short(dtype),
+            "processes": size(),
+        }
+        (model,) = fit(config, task, Path(output), place, dtype, facts, stop)
+        return model
 
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    run = _Run(config, data, device, precision)
-    first_epoch = run.resume(output / CHECKPOINT)
-    finished = output / f"{config.name}.safetensors"
-    if first_epoch == config.epochs and finished.is_file():
-        # its card may hold tuning, calibration and scores by now
-        return finished
-    writer = SummaryWriter(str(output / "tensorboard"), purge_step=first_epoch * run.steps)
-    columns = (
-        TextColumn("epoch {task.fields[epoch]}/" + str(config.epochs)),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}  {task.fields[speed]:.1f} pairs/s"),
-        TimeRemainingColumn(),
+
+def dry_run(config: TrainConfig, data: str | Path, device: str, precision: str) -> None:
+    """Two steps of everything a run does, in a temporary folder: a step, checkpoint, interruption,
+    resume, another step, both validations, the model file and its loading.
+
+    Raises:
+        SiamkdError: what the run itself would raise.
+    """
+    schedule = ScheduleConfig(
+        config.schedule.kind,
+        min(config.schedule.warmup_epochs, 1),
+        (2,) if config.schedule.milestones else (),
     )
-    with Progress(*columns) as progress, writer:
-        bar = progress.add_task(
-            "train",
-            total=config.epochs * run.steps,
-            completed=first_epoch * run.steps,
-            epoch=first_epoch + 1,
-            loss=math.nan,
-            speed=0.0,
-        )
-        batches = run.batches(first_epoch)
-        for epoch in range(first_epoch, config.epochs):
-            lr = learning_rate(config, epoch)
-            started, total = time.perf_counter(), 0.0
-            for step in range(epoch * run.steps, (epoch + 1) * run.steps):
-                loss = run.step(next(batches), lr)
-                if not math.isfinite(loss):
-                    raise SiamkdError(
-                        f"the loss became {loss} in step {step}; the checkpoint of epoch {epoch} "
-                        f"in {output} is intact: lower lr and start again from it"
-                    )
-                total += loss
-                done = step - epoch * run.steps + 1
-                speed = done * config.batch_size / (time.perf_counter() - started)
-                progress.update(bar, advance=1, epoch=epoch + 1, loss=total / done, speed=speed)
-                if step % 20 == 0:
-                    writer.add_scalar("loss/train", loss, step)
-            end = (epoch + 1) * run.steps
-            curves = {"loss/epoch": total / run.steps, "lr": lr, "pairs_per_second": speed}
-            curves.update(run.validate())
-            for name, value in curves.items():
-                writer.add_scalar(name, value, end)
-            shown = "  ".join(f"{k} {v:.4g}" for k, v in curves.items())
-            progress.console.print(f"epoch {epoch + 1}: {shown}", highlight=False)
-            run.save(output / CHECKPOINT, epoch + 1)
-    return save_model(run.model, run.card(commit), output)
+    short = replace(
+        config,
+        epochs=4 if schedule.milestones else 2,
+        pairs_per_epoch=config.batch_size,
+        schedule=schedule,
+        freeze=tuple(FreezeConfig(phase.layers, 1) for phase in config.freeze),
+        validation_pairs=min(config.validation_pairs, 2),
+        tracking_every=min(config.tracking_every, 1),
+        tracking_frames=3,
+    )
+    with joined(device), tempfile.TemporaryDirectory(prefix="siamkd-dry-run-") as folder:
+        try:
+            train(short, data, folder, device, precision, stop=lambda: True)
+        except KeyboardInterrupt:
+            model = train(short, data, folder, device, precision)
+            if rank() == 0:
+                load_model(model)
 
 
-class _Run:
-    """The pieces of a run: data, network, optimiser and how a step uses them."""
+class SiamFCTask:
+    """A :class:`siamkd_core.task.Task`: one SiamFC and its logistic loss.
 
-    def __init__(self, config: TrainConfig, data: str | Path, device: str, precision: str) -> None:
-        self.config = config
-        self.steps = config.steps_per_epoch
-        self.device = resolve_device(device)
-        self.dtype = resolve_precision(precision, self.device)
+    Args:
+        config, data, commit: see :func:`train`.
+        device, dtype: where and in which precision the network runs.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: str | Path,
+        device: torch.device,
+        dtype: torch.dtype,
+        commit: str,
+    ) -> None:
+        self.config, self.device, self.dtype, self.commit = config, device, dtype, commit
         torch.manual_seed(config.seed)
         network = SiamFC(config.widths)
         self.base: dict[str, Any] = {}
@@ -194,151 +184,133 @@ class _Run:
                     f"{config.widths}; they must be the same to fine-tune"
                 )
             self.base = {"name": base.name, "sha256": base.sha256, "training": base.training}
-        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = (
-            AveragedModel(
-                self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
-            )
-            if config.ema
-            else None
-        )
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-        # float16 gradients underflow without a scale; bfloat16 and float32 do not need one
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        count = config.epochs * self.steps * config.batch_size
-        self.pairs = PairDataset(
+        self.networks = nn.ModuleDict({config.name: network})
+        self.samples = PairDataset(
             find_sources(data, config.pairs),
             config.pairs,
-            count,
+            config.steps * config.batch_size,
             config.seed,
             int(config.cache_gib * 2**30),
         )
+        # Each process judges its share of what is held out.
         self.held_out: list[Pair] = []
-        if config.validation_pairs:
+        self.sequences: list[Sequence] = []
+        if config.validation_pairs or config.tracking_every:
             sources = find_sources(data, config.pairs, held_out=True)
-            # every pair has a target to hit
-            positive = replace(config.pairs, negative=0.0)
-            fixed = PairDataset(sources, positive, config.validation_pairs, seed=1)
-            self.held_out = [fixed[i] for i in range(len(fixed))]
+            if config.validation_pairs:
+                # every pair has a target to hit
+                positive = replace(config.pairs, negative=0.0)
+                fixed = PairDataset(sources, positive, config.validation_pairs, seed=1)
+                self.held_out = [fixed[i] for i in range(rank(), len(fixed), size())]
+            if config.tracking_every:
+                self.sequences = _trackable(sources, config.tracking_frames)
+                if not self.sequences:
+                    raise ConfigError(
+                        "tracking_every needs a sequence folder among pairs.holdout; name one, or "
+                        "set tracking_every: 0"
+                    )
 
-    @property
-    def model(self) -> SiamFC:
-        """The network that is validated and saved: the average where one is kept."""
-        return self.network if self.average is None else cast(SiamFC, self.average.module)
-
-    def batches(self, first_epoch: int) -> Iterator[Pair]:
-        start = first_epoch * self.steps * self.config.batch_size
-        loader = DataLoader(
-            Subset(self.pairs, range(start, len(self.pairs))),
-            batch_size=self.config.batch_size,
-            num_workers=self.config.workers,
-            pin_memory=self.device.type == "cuda",
-        )
-        return iter(loader)
-
-    def step(self, batch: Pair, lr: float) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.network.train()
-        loss = self.losses(self.network, batch)[0]
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.average is not None:
-            self.average.update_parameters(self.network)
-        return float(loss.detach())
-
-    def losses(self, network: SiamFC, batch: Pair) -> tuple[Tensor, Tensor, Tensor]:
-        """Total loss (), response logits (N, 1, R, R) and labels (N, 1, R, R) of a batch."""
-        exemplar, search = (self._image(batch[key]) for key in ("exemplar", "search"))
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            z, x = network.embed(exemplar), network.embed(search)
+    def losses(self, networks: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
+        network = cast(SiamFC, networks[self.config.name])
+        z, x = self._embed(network, batch)
         response = network.respond(z, x)
-        labels = response_labels(
-            response.shape[-1], STRIDE, self.config.label_radius, batch["offset"]
-        ).to(self.device)
-        loss = balanced_bce(response, labels)
-        if self.config.stranger_weight:
-            strange = network.respond(z.roll(1, 0), x)
-            differ = batch["identity"][:, 1] != batch["identity"][:, 0].roll(1)
-            if differ.any():
-                picked = strange[differ.to(self.device)]
-                loss = loss + self.config.stranger_weight * balanced_bce(
-                    picked, torch.zeros_like(picked)
-                )
-        return loss, response, labels
+        loss = balanced_bce(response, self._labels(response, batch))
+        if not self.config.stranger_weight:
+            return {"loss": loss}
+        strange = network.respond(predecessors(z), x)
+        targets = batch["identity"][:, 0].contiguous()
+        differ = (batch["identity"][:, 1] != predecessors(targets)).float()
+        stranger = share_of_mean(balanced_bce_per_map(strange, torch.zeros_like(strange)), differ)
+        together = loss + self.config.stranger_weight * stranger
+        return {"loss": together, "response": loss, "stranger": stranger}
 
-    def _image(self, crops: Tensor) -> Tensor:
-        crops = crops.to(self.device, non_blocking=True)
-        return crops.float().contiguous(memory_format=torch.channels_last)
+    def validate(self, networks: nn.ModuleDict, epoch: int) -> Validation:
+        network = cast(SiamFC, networks[self.config.name])
+        metrics = self._judge_pairs(network) if self.config.validation_pairs else {}
+        every, last = self.config.tracking_every, epoch + 1 == self.config.epochs
+        if not every or not (last or (epoch + 1) % every == 0):
+            return Validation(metrics)
+        iou = self._track(network)
+        return Validation(metrics | {"iou/held_out": iou}, {self.config.name: iou})
 
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Mean loss, and the share of held-out pairs whose response peaks on the target."""
-        if not self.held_out:
-            return {}
-        network = self.model.eval()
-        losses, hits = [], []
-        loader: Any = DataLoader(self.held_out, batch_size=self.config.batch_size)  # type: ignore[arg-type]
-        for batch in loader:
-            loss, response, labels = self.losses(network, batch)
-            losses.append(float(loss))
-            peak = response.flatten(1).argmax(1, keepdim=True)
-            hits.append(labels.flatten(1).gather(1, peak).mean().item())
-        return {"loss/held_out": sum(losses) / len(losses), "hits/held_out": sum(hits) / len(hits)}
-
-    def save(self, path: Path, epochs_done: int) -> None:
-        state = {
-            "config": to_mapping(self.config),
-            "epochs_done": epochs_done,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-        }
-        temporary = path.with_name(path.name + ".part")
-        torch.save(state, temporary)
-        temporary.replace(path)
-
-    def resume(self, path: Path) -> int:
-        """Load a checkpoint if there is one and return the number of finished epochs."""
-        if not path.is_file():
-            return 0
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        stored = from_mapping(TrainConfig, state["config"], str(path))
-        if stored != self.config:
-            before, now = to_mapping(stored), to_mapping(self.config)
-            changed = ", ".join(k for k in now if now[k] != before[k])
-            raise SiamkdError(
-                f"{path} belongs to another configuration (changed: {changed}); "
-                "choose another --output, or restore the configuration to resume"
-            )
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        return int(state["epochs_done"])
-
-    def card(self, commit: str) -> ModelCard:
-        return ModelCard(
-            name=self.config.name,
+    def save(
+        self, name: str, weights: Mapping[str, Tensor], facts: Mapping[str, Any], folder: Path
+    ) -> Path:
+        network = SiamFC(self.config.widths)
+        network.load_state_dict(weights)
+        card = ModelCard(
+            name=name,
             architecture="siamfc",
-            widths=self.network.widths,
-            parameters=count_parameters(self.network),
+            widths=network.widths,
+            parameters=count_parameters(network),
             training={
                 "data": self.config.data,
                 "recipe": to_mapping(self.config),
-                "pairs": self.config.epochs * self.steps * self.config.batch_size,
-                "precision": str(self.dtype).removeprefix("torch."),
-                "commit": commit,
+                "pairs": self.config.steps * self.config.batch_size,
+                "precision": _short(self.dtype),
+                "commit": self.commit,
                 "torch": torch.__version__,
+                **facts,
                 **({"started_from": self.base} if self.base else {}),
             },
         )
+        return save_model(network, card, folder)
+
+    def _embed(self, network: SiamFC, batch: Batch) -> tuple[Tensor, Tensor]:
+        # crops travel as uint8, a quarter of the bytes
+        exemplar, search = (
+            batch[key].float().contiguous(memory_format=torch.channels_last)
+            for key in ("exemplar", "search")
+        )
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return network.embed(exemplar), network.embed(search)
+
+    def _labels(self, response: Tensor, batch: Batch) -> Tensor:
+        radius = self.config.label_radius
+        return response_labels(response.shape[-1], STRIDE, radius, batch["offset"])
+
+    def _judge_pairs(self, network: SiamFC) -> dict[str, float]:
+        """Mean loss, and the share of held-out pairs whose response peaks on the target."""
+        sums = torch.zeros(3, device=self.device, dtype=torch.float64)
+        loader: Any = DataLoader(self.held_out, batch_size=self.config.batch_size)  # type: ignore[arg-type]
+        for rows in loader:
+            batch = {name: value.to(self.device) for name, value in rows.items()}
+            response = network.respond(*self._embed(network, batch))
+            labels = self._labels(response, batch)
+            loss = balanced_bce_per_map(response, labels)
+            peak = response.flatten(1).argmax(1, keepdim=True)
+            hits = labels.flatten(1).gather(1, peak)
+            sums += torch.stack([loss.sum(), hits.sum(), torch.tensor(float(len(loss)))]).to(sums)
+        loss_sum, hit_sum, count = total(sums).tolist()
+        return {"loss/held_out": loss_sum / count, "hits/held_out": hit_sum / count}
+
+    def _track(self, network: SiamFC) -> float:
+        """Mean over the held-out sequences of the mean IoU of one pass through each."""
+        copy = SiamFC(self.config.widths)
+        copy.load_state_dict(network.state_dict())
+        backend = TorchBackend(copy, str(self.device), _short(self.dtype))
+        card = ModelCard(self.config.name, "siamfc", copy.widths, count_parameters(copy))
+        values = np.zeros(len(self.sequences))
+        for index in range(rank(), len(self.sequences), size()):
+            sequence = self.sequences[index]
+            try:
+                boxes = run_sequence(Tracker(backend, card), sequence).boxes
+            except SiamkdError as error:
+                raise SiamkdError(f"validation by tracking: {error}") from error
+            values[index] = measure(boxes, sequence.boxes).mean_iou
+        return float(total(torch.from_numpy(values).to(self.device)).mean())
+
+
+def _trackable(sources: list[Source], frames: int) -> list[Sequence]:
+    """The sequences among the sources, each name once: so many frames from the first true box."""
+    found = {}
+    for item in (item for source in sources for item in source.items):
+        if isinstance(item, Sequence) and present(item.boxes).any():
+            start = int(present(item.boxes).argmax())
+            part = slice(start, start + frames)
+            found[item.name] = Sequence(item.name, item.frames[part], item.boxes[part])
+    return list(found.values())
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

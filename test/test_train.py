@@ -1,23 +1,42 @@
-"""The training loop at tiny size: it learns, it resumes, it refuses."""
+"""Training a SiamFC at tiny size: it learns, it resumes, it refuses, alone and in company."""
 
+import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
+from synthetic import moving_boxes, write_sequence
 
+from siamkd_core.cli import main
+from siamkd_core.config import load_yaml, to_mapping
 from siamkd_core.errors import SiamkdError
+from siamkd_core.freeze import FreezeConfig
+from siamkd_core.learner import Learner
 from siamkd_core.modelfile import load_model, read_card, write_card
 from siamkd_core.pairs import PairsConfig, SourceConfig
+from siamkd_core.schedule import ScheduleConfig
+from siamkd_core.sequences import read_sequence
+from siamkd_core.tracker import load_tracker
 from siamkd_core.tracker_config import ScoreConfig
-from siamkd_core.train import CHECKPOINT, TrainConfig, learning_rate, train
+from siamkd_core.train import TrainConfig, train
+from siamkd_core.tune import try_config
 
 CONFIG = TrainConfig(
     name="tiny",
     widths=(4, 8, 8, 8, 4),
-    pairs=PairsConfig(sources=(SourceConfig(("stills/*",)),), holdout=("held",), search_size=159),
+    pairs=PairsConfig(
+        sources=(SourceConfig(("stills/*", "tracks/*")),),
+        holdout=("held", "moving"),
+        search_size=159,
+    ),
     epochs=3,
     pairs_per_epoch=16,
     batch_size=4,
@@ -43,36 +62,33 @@ def data(tmp_path_factory):
             cv2.imwrite(str(folder / f"{number}.png"), image)
             lines.append(json.dumps({"file": f"{number}.png", "boxes": [[50, 40, 40, 30]]}))
         (folder / "boxes.jsonl").write_text("\n".join(lines))
+    write_sequence(root / "tracks" / "moving", moving_boxes(6))
     return root
 
 
-def run(config, data, output):
-    return train(config, data, output, device="cpu", precision="float32", commit="abc")
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    # drawing takes longer than the training
+    monkeypatch.setattr("siamkd_core.runfolder.curves", lambda history: b"")
 
 
-class Interrupted(Exception):
-    pass
+def run(config, data, output, **options):
+    return train(config, data, output, "cpu", "float32", "abc", **options)
 
 
-def test_a_run_interrupted_in_any_epoch_ends_with_the_same_weights(data, tmp_path, monkeypatch):
-    whole = load_model(run(CONFIG, data, tmp_path / "whole"))[0].state_dict()
-    from siamkd_core import train as module
+def same_weights(one, other):
+    before, after = (load_model(path)[0].state_dict() for path in (one, other))
+    return all(torch.equal(before[name], after[name]) for name in before)
 
-    for stop in (2, 9):
-        output = tmp_path / f"stop{stop}"
-        original, left = module._Run.step, iter(range(stop))
 
-        def step(self, batch, lr, original=original, left=left):
-            if next(left, None) is None:
-                raise Interrupted
-            return original(self, batch, lr)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(module._Run, "step", step)
-            with pytest.raises(Interrupted):
-                run(CONFIG, data, output)
-        resumed = load_model(run(CONFIG, data, output))[0].state_dict()
-        assert all(torch.equal(whole[k], resumed[k]) for k in whole), stop
+def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path):
+    config = replace(CONFIG, ema=0.7)
+    whole = run(config, data, tmp_path / "whole")
+    calls = iter(range(100))
+    with pytest.raises(KeyboardInterrupt, match="after step 6"):
+        # asked after each step that does not end an epoch, and after each epoch
+        run(config, data, tmp_path / "resumed", stop=lambda: next(calls) == 5)
+    assert same_weights(whole, run(replace(config, workers=1), data, tmp_path / "resumed"))
 
 
 def test_it_learns_and_the_card_says_from_what(data, tmp_path):
@@ -82,7 +98,7 @@ def test_it_learns_and_the_card_says_from_what(data, tmp_path):
     path = run(config, data, tmp_path)
     _, card = load_model(path)
     assert card.training["commit"] == "abc"
-    assert card.training["recipe"]["pairs"]["sources"][0]["folders"] == ["stills/*"]
+    assert card.training["recipe"]["pairs"]["sources"][0]["folders"] == ["stills/*", "tracks/*"]
     assert card.training["pairs"] == 5 * 16
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     losses = [e.value for e in events.Scalars("loss/epoch")]
@@ -104,43 +120,113 @@ def test_fine_tuning_starts_from_the_weights_of_a_model(data, tmp_path):
         run(replace(still, start_from=str(base), widths=(2, 4, 4, 4, 2)), data, tmp_path / "no")
 
 
-def test_the_average_of_the_weights_is_the_model_and_survives_an_interruption(
-    data, tmp_path, monkeypatch
-):
-    from siamkd_core import train as module
-
+def test_the_average_of_the_weights_is_the_model(data, tmp_path, monkeypatch):
     config = replace(CONFIG, epochs=2, lr=0.5, lr_end=0.5, ema=0.7)
     seen = []
-    original = module._Run.step
+    original = Learner.step
 
-    def step(self, batch, lr):
-        loss = original(self, batch, lr)
-        seen.append(self.network.backbone[0][0].weight.detach().clone())
-        return loss
+    def step(self, *args):
+        losses = original(self, *args)
+        seen.append(self.networks["tiny"].backbone[0][0].weight.detach().clone())
+        return losses
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module._Run, "step", step)
-        model, _ = load_model(run(config, data, tmp_path / "whole"))
+    monkeypatch.setattr(Learner, "step", step)
+    model, _ = load_model(run(config, data, tmp_path))
     expected = seen[0]  # the average starts with the weights after the first step
     for weights in seen[1:]:
         expected = 0.7 * expected + 0.3 * weights
     assert len(seen) == 8 and not torch.allclose(seen[-1], expected, atol=1e-3)
     assert torch.allclose(model.backbone[0][0].weight, expected, atol=1e-6)
 
-    def stop_in_the_second_epoch(self, batch, lr, left=iter(range(5))):  # noqa: B008
-        if next(left, None) is None:
-            raise Interrupted
-        return original(self, batch, lr)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module._Run, "step", stop_in_the_second_epoch)
-        with pytest.raises(Interrupted):
-            run(config, data, tmp_path / "resumed")
-    resumed, _ = load_model(run(config, data, tmp_path / "resumed"))
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(model.state_dict().values(), resumed.state_dict().values(), strict=True)
+def test_the_epoch_that_tracks_best_is_the_model(data, tmp_path, monkeypatch):
+    from siamkd_core import train as module
+
+    epochs = []
+    original = module.SiamFCTask._track
+
+    def track(self, network):
+        iou = original(self, network)
+        assert 0 < iou < 1
+        epochs.append(network.backbone[0][0].weight.detach().clone())
+        return (0.3, 0.6, 0.6)[len(epochs) - 1]
+
+    monkeypatch.setattr(module.SiamFCTask, "_track", track)
+    config = replace(CONFIG, epochs=5, lr=0.5, lr_end=0.5, tracking_every=2, tracking_frames=3)
+    model, card = load_model(run(config, data, tmp_path))
+    # validated after the epochs 2, 4 and, because it is the last, 5
+    assert len(epochs) == 3
+    assert torch.equal(model.backbone[0][0].weight, epochs[1])
+    best = card.training["best_epoch"]
+    assert (best["epoch"], best["epochs"], best["score"]) == (4, 5, 0.6)
+    assert "highest" in best["rule"]
+
+
+def test_tracking_needs_a_sequence_that_is_held_out(data, tmp_path):
+    pairs = replace(CONFIG.pairs, holdout=("held",))
+    with pytest.raises(SiamkdError, match=r"sequence folder among pairs\.holdout"):
+        run(replace(CONFIG, pairs=pairs, tracking_every=1), data, tmp_path)
+
+
+def test_validation_by_tracking_is_the_evaluation(data, tmp_path):
+    config = replace(CONFIG, epochs=1, tracking_every=1, tracking_frames=4)
+    path = run(config, data, tmp_path)
+    sequence = read_sequence(data / "tracks" / "moving")
+    shortened = replace(sequence, frames=sequence.frames[:4], boxes=sequence.boxes[:4])
+    tracker = load_tracker(path, "cpu", "float32")
+    expected = try_config(tracker, tracker.card.tracker, [shortened])
+    assert read_card(path).training["best_epoch"]["score"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_two_processes_are_one(data, tmp_path):
+    config = replace(
+        CONFIG, pairs_per_epoch=12, ema=0.5, lr=0.3, tracking_every=1, tracking_frames=4
     )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(to_mapping(config)))
+    one, two = tmp_path / "one", tmp_path / "two"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "siamkd_core", "train", str(recipe)]
+    command += ["--data", str(data), "--output", str(two), "--device", "cpu"]
+    command += ["--precision", "float32", "--threads", "1"]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
+    pair = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert pair.returncode == 0, pair.stderr
+    assert pair.stdout.count("tiny.safetensors\n") == 1 and pair.stdout.count("epoch 3: ") == 1
+    run(config, data, one)
+    tables = [list(csv.DictReader((f / "metrics.csv").open())) for f in (one, two)]
+    assert len(tables[1]) == 3
+    for ours, theirs in zip(*tables, strict=True):
+        for name in ("loss/epoch", "loss/response", "loss/stranger", "loss/held_out"):
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-4), name
+        assert float(ours["iou/held_out"]) == pytest.approx(float(theirs["iou/held_out"]), abs=0.02)
+    models = [load_model(folder / "tiny.safetensors") for folder in (one, two)]
+    (before, _), (after, card) = models
+    for name, value in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    assert card.training["processes"] == 2
+    assert [s["processes"] for s in json.loads((two / "environment.json").read_text())] == [2]
+
+
+def test_a_dry_run_does_two_steps_of_everything(data, tmp_path, monkeypatch, capsys):
+    done = []
+    original = Learner.step
+    monkeypatch.setattr(Learner, "step", lambda *a: done.append(a[2]) or original(*a))
+    monkeypatch.setattr("siamkd_core.train.load_model", lambda m: done.append(m.name))
+    config = replace(
+        CONFIG,
+        epochs=20,
+        schedule=ScheduleConfig("cosine", warmup_epochs=3),
+        freeze=(FreezeConfig(("backbone.0",), 7),),
+        tracking_every=4,
+    )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(to_mapping(config)))
+    arguments = ["train", str(recipe), "--data", str(data), "--device", "cpu"]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert done == [0, 1, "tiny.safetensors"]
+    assert capsys.readouterr().out.endswith("dry run: ok\n")
+    assert main(arguments) == 2 and "--output" in capsys.readouterr().err
 
 
 def test_a_finished_run_called_again_leaves_its_card_alone(data, tmp_path):
@@ -158,24 +244,9 @@ def test_another_configuration_does_not_resume(data, tmp_path):
         run(replace(CONFIG, epochs=1, seed=5), data, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data, tmp_path, monkeypatch):
-    from siamkd_core import train as module
-
-    original = module._Run.step
-    steps = iter([0.5] * 5 + [float("nan")])
-    monkeypatch.setattr(
-        module._Run, "step", lambda self, b, lr: original(self, b, lr) * 0 + next(steps)
-    )
-    with pytest.raises(SiamkdError, match="loss became nan in step 5"):
-        run(CONFIG, data, tmp_path)
-    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
-    assert state["epochs_done"] == 1
-
-
-def test_learning_rate_golden():
-    config = TrainConfig(epochs=4, lr=1e-2, lr_end=1e-5)
-    rates = [learning_rate(config, epoch) for epoch in range(4)]
-    assert rates == pytest.approx([1e-2, 1e-3, 1e-4, 1e-5])
+def test_the_recipes_of_the_repository_are_read():
+    for path in (Path(__file__).parent.parent / "config" / "train").glob("*.yaml"):
+        assert load_yaml(TrainConfig, path).name == path.stem
 
 
 def test_the_defaults_are_the_published_recipe():

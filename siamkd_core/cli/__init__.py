@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     except SiamkdError as error:
         print(f"siamkd {args.verb}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"siamkd {args.verb}: interrupted; run it again to go on", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        message = str(stopped) or "interrupted; run it again to go on"
+        print(f"siamkd {args.verb}: {message}", file=sys.stderr)
         return 130

@@ -1,0 +1,65 @@
+"""Layers that do not learn for the first epochs, by the names of their modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from siamkd_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class FreezeConfig:
+    """One phase.
+
+    Attributes:
+        layers: module names, such as ``backbone.0``; everything below them is meant too.
+        until_epoch: the first epoch, counted from 0, in which they learn.
+    """
+
+    layers: tuple[str, ...]
+    until_epoch: int
+
+    def __post_init__(self) -> None:
+        if not self.layers or self.until_epoch < 1:
+            raise ConfigError("a freeze phase needs layers and until_epoch >= 1")
+
+
+def frozen_layers(phases: Sequence[FreezeConfig], epoch: int) -> frozenset[str]:
+    """The names that are frozen in this epoch."""
+    return frozenset(name for p in phases if epoch < p.until_epoch for name in p.layers)
+
+
+def check_layers(networks: nn.ModuleDict, phases: Sequence[FreezeConfig]) -> None:
+    """Raise ConfigError if a name is in no network, or if nothing is left to learn at first."""
+    known = {name for network in networks.values() for name, _ in network.named_modules() if name}
+    unknown = sorted({name for phase in phases for name in phase.layers} - known)
+    if unknown:
+        raise ConfigError(
+            f"freeze: no layer {', '.join(unknown)}; there are: {', '.join(sorted(known))}"
+        )
+    first = frozen_layers(phases, 0)
+    for network in networks.values():
+        if all(_below(name, first) for name, _ in network.named_parameters()):
+            raise ConfigError("freeze: no layer is left to learn")
+
+
+def set_training(networks: nn.ModuleDict, frozen: Iterable[str]) -> None:
+    """Training mode for all but the frozen layers: those take no gradient, and their BatchNorm
+    uses, and keeps, the statistics it has."""
+    frozen = frozenset(frozen)
+    networks.train()
+    for network in networks.values():
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(not _below(name, frozen))
+        for name, module in network.named_modules():
+            if name in frozen:
+                module.eval()
+
+
+def _below(name: str, layers: frozenset[str]) -> bool:
+    """Whether a parameter's or module's dotted name is one of the layers or inside one."""
+    parts = name.split(".")
+    return any(".".join(parts[:n]) in layers for n in range(1, len(parts) + 1))
