@@ -165,9 +165,11 @@ def measure(
     try:
         children.append(subprocess.Popen(follower))
         if tracker == "tracker":
-            receiver.give_box(size, children)
+            receiver.until(receiver.is_heard, "the tracker", children)
         children.append(subprocess.Popen([*script, *camera]))
         receiver.until(lambda: bool(run.results), "the first result", children)
+        if tracker == "tracker":
+            receiver.give_box(size)
         receiver.spin_for(WARM_UP)
         run.results.clear()
         run.found = 0
@@ -199,15 +201,19 @@ class Receiver:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
 
-    def give_box(self, size: tuple[int, int], children: list[subprocess.Popen[bytes]]) -> None:
-        """Send the target's box for the first image, before there is one."""
-        self.until(lambda: self._boxes.get_subscription_count() > 0, "the tracker", children)
+    def is_heard(self) -> bool:
+        """Whether the tracker listens for a box."""
+        return bool(self._boxes.get_subscription_count() > 0)
+
+    def give_box(self, size: tuple[int, int]) -> None:
+        """Send the target's box on the first image, which the first result names."""
+        seconds, nanoseconds = divmod(self._run.results[0][0], 10**9)
+        self._box.header.stamp.sec, self._box.header.stamp.nanosec = seconds, nanoseconds
         x, y = place(0, *size)
         center = self._box.bbox.center.position
         center.x, center.y = x + SIDE / 2, y + SIDE / 2
         self._box.bbox.size_x = self._box.bbox.size_y = float(SIDE)
         self._boxes.publish(self._box)
-        self.spin_for(1.0)
 
     def until(
         self,
