@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from siamkd_core.distributed import rank, size
 from siamkd_core.engine_config import EngineConfig
-from siamkd_core.interrupt import ignore_interrupt
+from siamkd_core.interrupt import ignore_signals
 from siamkd_core.task import Batch, Task
 
 
@@ -46,4 +46,4 @@ def load_batches(
 
 
 def _start_worker(number: int) -> None:
-    ignore_interrupt()
+    ignore_signals()

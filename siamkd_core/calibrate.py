@@ -101,7 +101,7 @@ def calibrate(
         truth = Box(*a.boxes[x])
         shift = rng.uniform(-0.5, 0.5, 2) * (truth.w, truth.h)
         tracker.move_to(Box(truth.x + shift[0], truth.y + shift[1], truth.w, truth.h))
-        track = tracker.update(read_image(a.frames[x]))
+        track = tracker.update(read_image(a.frames[x]), learn=False)
         values.append(track.value)
         found.append(bool(iou(np.array(track.box), np.array(truth))[0] >= 0.5))
 
@@ -109,7 +109,7 @@ def calibrate(
         b, y = _draw_frame(others, rng)
         there = Box(*b.boxes[y])
         tracker.move_to(Box.from_center(there.cx, there.cy, truth.w, truth.h))
-        values.append(tracker.update(read_image(b.frames[y])).value)
+        values.append(tracker.update(read_image(b.frames[y]), learn=False).value)
         found.append(False)
         yield draw + 1, None
     seen, labels = np.array(values), np.array(found)

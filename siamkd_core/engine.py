@@ -67,10 +67,17 @@ def fit(
     learner = Learner(config, task, device, dtype)
     stored = from_first(lambda: load_checkpoint(output, config))
     run, learned = stored or (RunState(), None)
-    models = {name: output / f"{name}.safetensors" for name in task.networks}
-    if run.step == config.steps and from_first(lambda: all(map(Path.is_file, models.values()))):
+    models = from_first(lambda: [task.saved(name, output) for name in task.networks])
+    there = [path for path in models if path is not None]
+    if run.step == config.steps and len(there) == len(models):
         # their cards may hold tuning, calibration and scores by now
-        return list(models.values())
+        return there
+    if stored is None and there:
+        raise SiamkdError(
+            f"{output} holds {', '.join(p.name for p in there)} of an earlier run, but no "
+            "checkpoint to go on from: choose another --output, or move the model away to start "
+            "again"
+        )
     if learned is not None:
         learner.load_state_dict(learned)
     folder = RunFolder(output, config, facts, run) if rank() == 0 else None
@@ -152,7 +159,11 @@ def _interrupted(step: int) -> KeyboardInterrupt:
 def _check(losses: Mapping[str, float], step: int, folder: RunFolder | None) -> None:
     for name, value in losses.items():
         if not math.isfinite(value):
-            kept = f"the checkpoint of step {folder.saved} is intact; " if folder else ""
+            kept = (
+                f"the checkpoint of step {folder.saved} is intact; "
+                if folder and folder.saved
+                else ""
+            )
             raise SiamkdError(
                 f"{name} became {value} in step {step}; {kept}lower lr or set clip_norm (or "
                 "--precision float32), and start again with another --output"

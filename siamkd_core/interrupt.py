@@ -31,6 +31,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(one, handler)
 
 
-def ignore_interrupt() -> None:
-    """Leave Ctrl-C, which reaches every process of a terminal, to the parent process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def ignore_signals() -> None:
+    """Leave Ctrl-C and SIGTERM, which may reach every process of a group, to the parent process."""
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)

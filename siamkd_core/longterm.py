@@ -22,7 +22,7 @@ class ShortTermTracker(Protocol):
 
     def init(self, image: Image, box: Box) -> None: ...
 
-    def update(self, image: Image) -> Track: ...
+    def update(self, image: Image, learn: bool = True) -> Track: ...
 
     def move_to(self, box: Box) -> None: ...
 
@@ -84,7 +84,8 @@ class LongTermTracker:
         Raises:
             SiamkdError, ImageError: as :meth:`siamkd_core.tracker.Tracker.update`.
         """
-        track = self._tracker.update(image)
+        # what is looked at while the target is not seen for sure may be something else
+        track = self._tracker.update(image, learn=self.state is State.TRACKING)
         self._presence.config = self.config
         self.score = track.score
         state = self._presence.update(track.score, elapsed)

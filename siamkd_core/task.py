@@ -52,6 +52,10 @@ class Task(Protocol):
         from 0; called by every process, without gradients."""
         ...
 
+    def saved(self, name: str, folder: Path) -> Path | None:
+        """The path of a network's model file in ``folder``; None if it is not there and whole."""
+        ...
+
     def save(
         self, name: str, weights: Mapping[str, Tensor], facts: Mapping[str, Any], folder: Path
     ) -> Path:

@@ -103,11 +103,12 @@ class Tracker:
         target = self._require_target()
         target.cx, target.cy, target.w, target.h = box.cx, box.cy, box.w, box.h
 
-    def update(self, image: Image) -> Track:
+    def update(self, image: Image, learn: bool = True) -> Track:
         """Find the target in the next image.
 
         Args:
             image: (H, W, 3) uint8 BGR.
+            learn: let the exemplar adapt, if the score allows it too.
 
         Raises:
             SiamkdError: no target yet, or a network output that is not finite (the target stays).
@@ -138,7 +139,7 @@ class Tracker:
         box = Box.from_center(target.cx, target.cy, target.w, target.h)
         score = self.score(found.value)
         located = time.perf_counter()
-        if self.config.exemplar_share and score >= self.config.exemplar_score:
+        if learn and self.config.exemplar_share and score >= self.config.exemplar_score:
             self._adapt(target, self._embed(image, box, colour))
         seconds = {
             "crop": cropped - start,

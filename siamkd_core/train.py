@@ -23,6 +23,7 @@ from siamkd_core.engine_config import EngineConfig
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.evaluate import run_sequence
 from siamkd_core.freeze import FreezeConfig
+from siamkd_core.image import read_image
 from siamkd_core.labels import response_labels
 from siamkd_core.loss import balanced_bce, balanced_bce_per_map
 from siamkd_core.metrics import measure
@@ -148,9 +149,17 @@ def dry_run(config: TrainConfig, data: str | Path, device: str, precision: str) 
         tracking_frames=3,
     )
     with joined(device), tempfile.TemporaryDirectory(prefix="siamkd-dry-run-") as folder:
+        planned = []
+
+        def stop() -> bool:
+            planned.append(True)
+            return True
+
         try:
-            train(short, data, folder, device, precision, stop=lambda: True)
+            train(short, data, folder, device, precision, stop=stop)
         except KeyboardInterrupt:
+            if not planned:  # a real Ctrl-C
+                raise
             model = train(short, data, folder, device, precision)
             if rank() == 0:
                 load_model(model)
@@ -206,9 +215,11 @@ class SiamFCTask:
                 self.sequences = _trackable(sources, config.tracking_frames)
                 if not self.sequences:
                     raise ConfigError(
-                        "tracking_every needs a sequence folder among pairs.holdout; name one, or "
-                        "set tracking_every: 0"
+                        "tracking_every needs whole videos: a sequence folder among pairs.holdout "
+                        "(shards hold crops, so train from the images), or tracking_every: 0"
                     )
+                for frame in (f for s in self.sequences[rank() :: size()] for f in s.frames):
+                    read_image(frame)  # one that is broken must not stop the run at night
 
     def losses(self, networks: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         network = cast(SiamFC, networks[self.config.name])
@@ -232,6 +243,14 @@ class SiamFCTask:
             return Validation(metrics)
         iou = self._track(network)
         return Validation(metrics | {"iou/held_out": iou}, {self.config.name: iou})
+
+    def saved(self, name: str, folder: Path) -> Path | None:
+        path = folder / f"{name}.safetensors"
+        try:
+            load_model(path)
+        except SiamkdError:
+            return None
+        return path
 
     def save(
         self, name: str, weights: Mapping[str, Tensor], facts: Mapping[str, Any], folder: Path
@@ -280,7 +299,9 @@ class SiamFCTask:
             loss = balanced_bce_per_map(response, labels)
             peak = response.flatten(1).argmax(1, keepdim=True)
             hits = labels.flatten(1).gather(1, peak)
-            sums += torch.stack([loss.sum(), hits.sum(), torch.tensor(float(len(loss)))]).to(sums)
+            sums += torch.stack([loss.sum(), hits.sum(), loss.new_tensor(float(len(loss)))]).to(
+                sums
+            )
         loss_sum, hit_sum, count = total(sums).tolist()
         return {"loss/held_out": loss_sum / count, "hits/held_out": hit_sum / count}
 
@@ -302,13 +323,15 @@ class SiamFCTask:
 
 
 def _trackable(sources: list[Source], frames: int) -> list[Sequence]:
-    """The sequences among the sources, each name once: so many frames from the first true box."""
+    """The sequences among the sources, each once: so many frames from the first true box."""
     found = {}
     for item in (item for source in sources for item in source.items):
         if isinstance(item, Sequence) and present(item.boxes).any():
             start = int(present(item.boxes).argmax())
             part = slice(start, start + frames)
-            found[item.name] = Sequence(item.name, item.frames[part], item.boxes[part])
+            found[item.name, item.frames[0]] = Sequence(
+                item.name, item.frames[part], item.boxes[part]
+            )
     return list(found.values())
 
 

@@ -43,7 +43,7 @@ class FakeTracker:
         self.box = check_target_box(box, image.shape[1], image.shape[0])
         self.values = [int(image[0, 0, 0])]
 
-    def update(self, image: Any) -> Track:
+    def update(self, image: Any, learn: bool = True) -> Track:
         if self.fails:
             raise self.fails
         time.sleep(self.cost)

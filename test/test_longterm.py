@@ -24,6 +24,7 @@ class Told:
         self.box: Box | None = None
         self.score = 0.9
         self.broken = False
+        self.learnt: list[bool] = []
 
     @property
     def initialised(self) -> bool:
@@ -34,7 +35,8 @@ class Told:
             raise ImageError("broken")
         self.box = box
 
-    def update(self, image: Image) -> Track:
+    def update(self, image: Image, learn: bool = True) -> Track:
+        self.learnt.append(learn)
         if self.broken:
             raise ImageError("broken")
         assert self.box
@@ -84,6 +86,24 @@ def test_an_uncertain_target_is_followed_on() -> None:
     told.score = 0.1
     assert follow(tracker, 3) == [State.UNCERTAIN] * 3
     assert told.box == Box(13, 10, 20, 20)
+
+
+def test_only_what_is_seen_for_sure_is_learnt_from() -> None:
+    told, tracker = start()
+    follow(tracker, 2)
+    told.score = 0.1
+    follow(tracker, 8)
+    assert tracker.state is State.LOST
+    told.learnt.clear()
+    told.score = 0.55  # enough for an exemplar, not enough to be found again
+    follow(tracker, 5)
+    assert tracker.state is State.LOST
+    assert told.learnt == [False] * 5
+    told.score = 0.9
+    assert follow(tracker, 2)[-1] is State.TRACKING
+    told.learnt.clear()
+    follow(tracker, 2)
+    assert told.learnt == [True, True]
 
 
 def test_thresholds_can_change_while_tracking() -> None:

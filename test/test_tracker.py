@@ -113,6 +113,15 @@ def crop_of(image, box):
     return crop_square(image, (box.cx, box.cy), side, 127, mean_colour(image))
 
 
+def test_an_exemplar_that_is_told_not_to_learn_stays():
+    backend = FadingBackend()
+    one = Tracker(backend, replace(CARD, tracker=TrackerConfig(window=0.1, exemplar_share=0.4)))
+    one.init(scene(100, 100), Box(100, 100, 20, 20))
+    for _ in range(3):
+        one.update(np.where(scene(100, 100) > 100, 200, 20).astype(np.uint8), learn=False)
+    assert len(set(backend.searched)) == 1
+
+
 def test_without_a_share_the_exemplar_is_the_first_boxs_alone():
     backend = FadingBackend()
     one = Tracker(backend, CARD)

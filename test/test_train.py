@@ -212,7 +212,13 @@ def test_a_dry_run_does_two_steps_of_everything(data, tmp_path, monkeypatch, cap
     done = []
     original = Learner.step
     monkeypatch.setattr(Learner, "step", lambda *a: done.append(a[2]) or original(*a))
-    monkeypatch.setattr("siamkd_core.train.load_model", lambda m: done.append(m.name))
+
+    def load(path):
+        loaded = load_model(path)
+        done.append(path.name)
+        return loaded
+
+    monkeypatch.setattr("siamkd_core.train.load_model", load)
     config = replace(
         CONFIG,
         epochs=20,
@@ -236,6 +242,32 @@ def test_a_finished_run_called_again_leaves_its_card_alone(data, tmp_path):
     write_card(card, path)
     assert run(config, data, tmp_path) == path
     assert read_card(path) == card
+
+
+def test_a_model_without_its_card_is_written_again(data, tmp_path, monkeypatch):
+    from siamkd_core import modelfile
+
+    config = replace(CONFIG, epochs=1)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(modelfile, "write_card", full)
+        with pytest.raises((SiamkdError, OSError)):
+            run(config, data, tmp_path)
+    assert (tmp_path / "tiny.safetensors").is_file() and not (tmp_path / "tiny.json").exists()
+    assert load_model(run(config, data, tmp_path))[1].training["pairs"] == 16
+
+
+def test_an_earlier_model_without_its_checkpoint_is_not_taken_for_the_result(data, tmp_path):
+    config = replace(CONFIG, epochs=1)
+    path = run(config, data, tmp_path)
+    before = path.read_bytes()
+    (tmp_path / "checkpoint.pt").unlink()
+    with pytest.raises(SiamkdError, match=r"tiny\.safetensors of an earlier run"):
+        run(replace(config, seed=7), data, tmp_path)
+    assert path.read_bytes() == before
 
 
 def test_another_configuration_does_not_resume(data, tmp_path):

@@ -79,6 +79,10 @@ class ToyTask:
             return Validation({"mean/a": float(networks["a"][0].weight.mean())})
         return Validation({"iou/a": score}, {"a": score, "b": -score})
 
+    def saved(self, name, folder):
+        path = Path(folder) / f"{name}.safetensors"
+        return path if path.is_file() else None
+
     def save(self, name, weights, facts, folder):
         path = Path(folder) / f"{name}.safetensors"
         save_file(dict(weights), path, {"best": str(facts["best_epoch"])})

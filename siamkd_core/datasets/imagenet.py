@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from siamkd_core.box import FloatArray
 from siamkd_core.datasets.annotations import without_absent
 from siamkd_core.datasets.frames import Frames, leave_out_missing, leave_out_missing_stills
 from siamkd_core.errors import DataError
@@ -100,8 +101,8 @@ def _stills(annotations: Path, images: Path) -> Iterator[Still]:
         for name in sorted(names):
             if not name.endswith(".xml"):
                 continue
-            boxes = np.array([box for _, box in _objects(Path(folder, name))]).reshape(-1, 4)
-            boxes = boxes[(boxes[:, 2:] > 0).all(axis=1)]
+            found = np.array([box for _, box in _objects(Path(folder, name))]).reshape(-1, 4)
+            boxes: FloatArray = found[(found[:, 2:] > 0).all(axis=1)]
             if len(boxes):
                 image = images / Path(folder).relative_to(annotations) / f"{name[:-4]}.JPEG"
                 yield Still(image, boxes)
