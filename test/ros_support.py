@@ -51,6 +51,10 @@ from siamkd_core.box import Box
 from siamkd_ros.qos import latched
 
 PATIENCE = 90.0
+# We may know a node before it knows us; then what it sends, or we send, is lost.
+SETTLE = 0.5
+# The node takes images best effort: one may be lost, and is sent again after so many seconds.
+RESEND = 10.0
 """Seconds that anything may take on a busy machine; nothing waits longer than it must."""
 SIZE = 40
 
@@ -214,6 +218,7 @@ class Observer(Node):
             return all(counts) and bool(self.statuses) and self.reset_client.service_is_ready()
 
         self.wait_for(connected, "the tracker node", 2 * PATIENCE)
+        self.spin_for(SETTLE)
 
     @property
     def state(self) -> str:
@@ -223,11 +228,20 @@ class Observer(Node):
     def send(self, image: np.ndarray[Any, Any], frame_id: str = "cam", stamp: int = 0) -> int:
         """Publish one image, stamped now unless told, wait for its result; the stamp."""
         stamp = stamp or self.get_clock().now().nanoseconds
-        self.images.publish(image_message(image, stamp, frame_id))
-        self.wait_for(
-            lambda: self.targets and nanoseconds(self.targets[-1].header) == stamp,
-            f"the result for the image stamped {stamp}",
-        )
+        message = image_message(image, stamp, frame_id)
+        self.images.publish(message)
+        sent = time.monotonic()
+
+        def answered() -> bool:
+            nonlocal sent
+            if self.targets and nanoseconds(self.targets[-1].header) == stamp:
+                return True
+            if time.monotonic() - sent > RESEND:
+                self.images.publish(message)
+                sent = time.monotonic()
+            return False
+
+        self.wait_for(answered, f"the result for the image stamped {stamp}")
         return stamp
 
     def give(self, box: Box, stamp: int = 0) -> str:
