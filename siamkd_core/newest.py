@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image
 from siamkd_core.video import FrameSource
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # in typing from Python 3.11
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that closing waits for the frame being read: a dead device may never give it."""
@@ -26,7 +22,7 @@ class Taken(NamedTuple):
 
 
 class NewestFrame:
-    """Reads a source at its own pace and keeps the newest frame only. Also a context manager.
+    """Reads a source at its own pace and keeps the newest frame only.
 
     A driver queues frames that nobody fetches; a reader slower than the device would get each
     of them late.
@@ -62,17 +58,6 @@ class NewestFrame:
         self._closing = True
         self._thread.join(CLOSE_TIMEOUT)
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read(self) -> None:
         ended = f"{self._source.name} gives no images any more: is it still plugged in?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_only_the_newest_frame_once_and_with_its_own_time() -> None:
 
 def test_taking_waits_for_a_frame() -> None:
     device = Device()
-    with NewestFrame(device) as newest:
+    with closing(NewestFrame(device)) as newest:
         threading.Timer(0.1, device.give).start()
         taken = newest.take(timeout=20)
         assert taken and taken.image[0, 0, 0] == 0
@@ -81,7 +82,7 @@ def test_taking_waits_for_a_frame() -> None:
 @pytest.mark.parametrize("error", [None, RuntimeError("bus reset")])
 def test_the_end_is_said_after_the_last_frame(error: Exception | None) -> None:
     device = Device()
-    with NewestFrame(device) as newest:
+    with closing(NewestFrame(device)) as newest:
         device.give()
         device.fails = error
         device.end()
