@@ -59,3 +59,8 @@ def _cpu_has_bfloat16() -> bool:
         return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(probe and probe())
+
+
+def short(dtype: torch.dtype) -> str:
+    """Its name without ``torch.``, as :func:`resolve_precision` takes it."""
+    return str(dtype).removeprefix("torch.")

@@ -19,7 +19,7 @@ from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image, check_image
 from siamkd_core.locate import locate, scale_factors
 from siamkd_core.modelfile import ModelCard, load_model
-from siamkd_core.siamfc import EXEMPLAR_SIZE
+from siamkd_core.siamfc import EXEMPLAR_SIZE, SiamFC
 
 
 @dataclass(frozen=True)
@@ -220,5 +220,11 @@ def load_tracker(
         import torch
 
         torch.set_num_threads(threads)
-    network, card = load_model(model)
+    return make_tracker(*load_model(model), device, precision)
+
+
+def make_tracker(
+    network: SiamFC, card: ModelCard, device: str = "auto", precision: str = "auto"
+) -> Tracker:
+    """A tracker with a network that is taken over (its BatchNorm is folded away), and its card."""
     return Tracker(TorchBackend(network, device, precision), card)

@@ -16,11 +16,12 @@ import yaml
 from synthetic import moving_boxes, write_sequence
 
 from siamkd_core.cli import main
-from siamkd_core.config import load_yaml, to_mapping
+from siamkd_core.config import from_mapping, load_yaml, to_mapping
 from siamkd_core.errors import SiamkdError
 from siamkd_core.freeze import FreezeConfig
+from siamkd_core.held_out import HeldOut
 from siamkd_core.learner import Learner
-from siamkd_core.modelfile import load_model, read_card, write_card
+from siamkd_core.modelfile import find_model, load_model, read_card, write_card
 from siamkd_core.pairs import PairsConfig, SourceConfig
 from siamkd_core.schedule import ScheduleConfig
 from siamkd_core.sequences import read_sequence
@@ -140,18 +141,16 @@ def test_the_average_of_the_weights_is_the_model(data, tmp_path, monkeypatch):
 
 
 def test_the_epoch_that_tracks_best_is_the_model(data, tmp_path, monkeypatch):
-    from siamkd_core import train as module
-
     epochs = []
-    original = module.SiamFCTask._track
+    original = HeldOut._track
 
-    def track(self, network):
-        iou = original(self, network)
+    def track(self, network, card):
+        iou = original(self, network, card)
         assert 0 < iou < 1
         epochs.append(network.backbone[0][0].weight.detach().clone())
         return (0.3, 0.6, 0.6)[len(epochs) - 1]
 
-    monkeypatch.setattr(module.SiamFCTask, "_track", track)
+    monkeypatch.setattr(HeldOut, "_track", track)
     config = replace(CONFIG, epochs=5, lr=0.5, lr_end=0.5, tracking_every=2, tracking_frames=3)
     model, card = load_model(run(config, data, tmp_path))
     # validated after the epochs 2, 4 and, because it is the last, 5
@@ -218,7 +217,7 @@ def test_a_dry_run_does_two_steps_of_everything(data, tmp_path, monkeypatch, cap
         done.append(path.name)
         return loaded
 
-    monkeypatch.setattr("siamkd_core.train.load_model", load)
+    monkeypatch.setattr("siamkd_core.run.load_model", load)
     config = replace(
         CONFIG,
         epochs=20,
@@ -268,6 +267,13 @@ def test_an_earlier_model_without_its_checkpoint_is_not_taken_for_the_result(dat
     with pytest.raises(SiamkdError, match=r"tiny\.safetensors of an earlier run"):
         run(replace(config, seed=7), data, tmp_path)
     assert path.read_bytes() == before
+
+
+def test_the_recipe_in_a_shipped_card_is_still_a_recipe():
+    card = read_card(find_model("siamfc_half"))
+    config = from_mapping(TrainConfig, card.training["recipe"], "the card")
+    assert (config.name, config.widths) == (card.name, card.widths)
+    assert config.steps * config.batch_size == card.training["pairs"]
 
 
 def test_another_configuration_does_not_resume(data, tmp_path):

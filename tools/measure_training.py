@@ -102,7 +102,7 @@ def measure(case: Case, args: argparse.Namespace) -> None:
     from siamkd_core.distributed import joined, rank, size, total
     from siamkd_core.learner import Learner
     from siamkd_core.runfolder import environment
-    from siamkd_core.train import SiamFCTask, TrainConfig
+    from siamkd_core.train import TrainConfig, TrainTask
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -113,7 +113,7 @@ def measure(case: Case, args: argparse.Namespace) -> None:
     )
     with joined(args.device) as device:
         dtype = resolve_precision(case.precision, device)
-        task = SiamFCTask(config, case.data, device, dtype, "unknown")
+        task = TrainTask(config, case.data, device, dtype, "unknown")
         learner = Learner(config, task, device, dtype)
         learner.start_epoch(0)
         batches = load_batches(config, task, device, 0)

@@ -32,13 +32,14 @@ def run(args: argparse.Namespace) -> int:
 
     from siamkd_core.config import load_yaml
     from siamkd_core.interrupt import stop_on_signals
-    from siamkd_core.train import TrainConfig, dry_run, train
+    from siamkd_core.run import dry_run
+    from siamkd_core.train import TrainConfig, TrainTask, train
 
     if args.threads:
         torch.set_num_threads(args.threads)
     config = load_yaml(TrainConfig, args.config)
     if args.dry_run:
-        dry_run(config, args.data, args.device, args.precision)
+        dry_run(TrainTask, config, args.data, args.device, args.precision)
         say("dry run: ok")
         return 0
     if not args.output:

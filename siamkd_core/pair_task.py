@@ -1,0 +1,121 @@
+"""A task that learns from pairs: its data, its validation, its model files; not yet its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from siamkd_core.config import to_mapping
+from siamkd_core.device import short
+from siamkd_core.errors import ConfigError, SiamkdError
+from siamkd_core.family import family_of
+from siamkd_core.held_out import HeldOut
+from siamkd_core.modelfile import ModelCard, build_network, load_model, save_model
+from siamkd_core.pairs import PairDataset, find_sources
+from siamkd_core.recipe import RecipeConfig
+from siamkd_core.siamfc import count_parameters
+from siamkd_core.task import Validation
+
+
+class Pupil(NamedTuple):
+    """A network to train, what describes it, and what its card shall say of its origin."""
+
+    network: nn.Module
+    card: ModelCard
+    origin: Mapping[str, Any]
+
+
+def fresh(
+    name: str, architecture: str, widths: tuple[int, ...], seed: int, start_from: str = ""
+) -> Pupil:
+    """A network with random weights, or those of a model of the same architecture and widths.
+
+    The weights depend on these arguments alone, not on what else a run trains.
+
+    Raises:
+        ConfigError: ``start_from`` is of another architecture or other widths.
+        ModelFileError: no such model, or widths that do not exist.
+    """
+    card = ModelCard(name, architecture, widths, 0)
+    torch.manual_seed(seed)
+    network: nn.Module = build_network(card)
+    card = replace(card, parameters=count_parameters(network))
+    if not start_from:
+        return Pupil(network, card, {})
+    network, base = load_model(start_from)
+    if (base.architecture, base.widths) != (architecture, widths):
+        raise ConfigError(
+            f"{start_from} is a {base.architecture} with the widths {base.widths}, the recipe has "
+            f"a {architecture} with {widths}; they must be the same to start from it"
+        )
+    origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
+    return Pupil(network, card, {"started_from": origin})
+
+
+class PairTask:
+    """The part of a :class:`siamkd_core.task.Task` that does not depend on the losses.
+
+    Args:
+        config: the recipe.
+        data: folder of its sources.
+        device, dtype: where and in which precision the networks run.
+        commit: of the code, for the cards.
+        pupils: what is trained, all of one architecture.
+    """
+
+    def __init__(
+        self,
+        config: RecipeConfig,
+        data: str | Path,
+        device: torch.device,
+        dtype: torch.dtype,
+        commit: str,
+        pupils: list[Pupil],
+    ) -> None:
+        self.recipe, self.dtype, self.commit = config, dtype, commit
+        self.networks = nn.ModuleDict({one.card.name: one.network for one in pupils})
+        self.cards = {one.card.name: one.card for one in pupils}
+        self.origins = {one.card.name: one.origin for one in pupils}
+        self.family = family_of(pupils[0].card.architecture, config.label_radius, dtype)
+        self.samples = PairDataset(
+            find_sources(data, config.pairs),
+            config.pairs,
+            config.steps * config.batch_size,
+            config.seed,
+            int(config.cache_gib * 2**30),
+        )
+        self.held_out = HeldOut(config, data, device, dtype)
+
+    def validate(self, networks: nn.ModuleDict, epoch: int) -> Validation:
+        judged = {name: networks[name] for name in self.cards}
+        return self.held_out.validate(judged, self.cards, self.family, epoch)
+
+    def saved(self, name: str, folder: Path) -> Path | None:
+        path = folder / f"{name}.safetensors"
+        try:
+            load_model(path)
+        except SiamkdError:
+            return None
+        return path
+
+    def save(
+        self, name: str, weights: Mapping[str, Tensor], facts: Mapping[str, Any], folder: Path
+    ) -> Path:
+        network = build_network(self.cards[name])
+        network.load_state_dict(weights)
+        training = {
+            "data": self.recipe.data,
+            "recipe": to_mapping(self.recipe),
+            "pairs": self.recipe.steps * self.recipe.batch_size,
+            "precision": short(self.dtype),
+            "commit": self.commit,
+            "torch": torch.__version__,
+            **facts,
+            **self.origins[name],
+        }
+        return save_model(network, replace(self.cards[name], training=training), folder)

@@ -1,0 +1,60 @@
+"""What every recipe says that learns from pairs, whatever learns and from whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from siamkd_core.engine_config import EngineConfig
+from siamkd_core.errors import ConfigError
+from siamkd_core.pairs import PairsConfig
+
+
+@dataclass(frozen=True)
+class RecipeConfig(EngineConfig):
+    """Data, labels and validation.
+
+    The model is the network of the best epoch, by a rule fixed in advance: the highest mean IoU of
+    the tracking validation, the earliest epoch of equal ones; without tracking validation, the
+    last epoch. The card records it.
+
+    Attributes:
+        data: what the data is and its licence, in words, for the card.
+        pairs: data and crops.
+        label_radius: pixels (L1) around the target that are positive.
+        stranger_weight: weight of the loss of each search region against the exemplar of another
+            target of its batch, where every cell is negative; 0 leaves it out.
+        validation_pairs: pairs from the held-out folders after each epoch, 0 for none.
+        tracking_every: epochs between two validations by tracking the held-out sequences, with the
+            default tracker parameters; the last epoch is always validated. 0: never.
+        tracking_frames: of each held-out sequence, from its first.
+        cache_gib: decoded images each worker may keep in memory, GiB.
+    """
+
+    data: str = ""
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    label_radius: float = 16.0
+    stranger_weight: float = 0.0
+    validation_pairs: int = 0
+    tracking_every: int = 0
+    tracking_frames: int = 100
+    cache_gib: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.cache_gib, self.stranger_weight, self.validation_pairs) < 0:
+            raise ConfigError(
+                "cache_gib, stranger_weight and validation_pairs must not be negative"
+            )
+        if self.tracking_every < 0 or self.tracking_frames < 2:
+            raise ConfigError("tracking_every >= 0 and tracking_frames >= 2 are needed")
+
+    def validates_tracking(self, epoch: int) -> bool:
+        """Whether the epoch, counted from 0, ends with tracking."""
+        every, last = self.tracking_every, epoch + 1 == self.epochs
+        return every > 0 and (last or (epoch + 1) % every == 0)
+
+
+def check_model_name(name: str) -> None:
+    """Raise ConfigError unless a model file can be called so."""
+    if not name or any(sign in name for sign in "./\\"):
+        raise ConfigError(f"name must be text without a dot or slash, got {name!r}")

@@ -1,0 +1,56 @@
+"""SiamFC in training: one logit a cell, and the balanced logistic loss of it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from siamkd_core.distributed import predecessors, share_of_mean
+from siamkd_core.family import Answer
+from siamkd_core.labels import response_labels
+from siamkd_core.loss import balanced_bce_per_map
+from siamkd_core.siamfc import STRIDE, SiamFC
+from siamkd_core.task import Batch
+
+
+class SiamFCFamily:
+    """A :class:`siamkd_core.family.Family`; K is 1.
+
+    Args:
+        label_radius: pixels (L1) around the target that are positive.
+        dtype: that the features are computed in.
+    """
+
+    def __init__(self, label_radius: float, dtype: torch.dtype) -> None:
+        self.label_radius, self.dtype = label_radius, dtype
+
+    def answer(self, network: nn.Module, batch: Batch) -> Answer:
+        siamfc = cast(SiamFC, network)
+        # crops travel as uint8, a quarter of the bytes
+        exemplar, search = (
+            batch[key].float().contiguous(memory_format=torch.channels_last)
+            for key in ("exemplar", "search")
+        )
+        lower = self.dtype != torch.float32
+        with torch.autocast(exemplar.device.type, self.dtype, enabled=lower):
+            z, x = siamfc.embed(exemplar), siamfc.embed(search)
+        return Answer(z, x, siamfc.respond(z, x))
+
+    def label_loss(self, answer: Answer, batch: Batch) -> Tensor:
+        return balanced_bce_per_map(answer.logits, self._labels(answer, batch))
+
+    def strange_loss(self, network: nn.Module, answer: Answer, batch: Batch) -> Tensor:
+        response = cast(SiamFC, network).respond(predecessors(answer.exemplar), answer.search)
+        targets = batch["identity"][:, 0].contiguous()
+        differ = (batch["identity"][:, 1] != predecessors(targets)).float()
+        return share_of_mean(balanced_bce_per_map(response, torch.zeros_like(response)), differ)
+
+    def hits(self, answer: Answer, batch: Batch) -> Tensor:
+        peak = answer.logits.flatten(1).argmax(1, keepdim=True)
+        return self._labels(answer, batch).flatten(1).gather(1, peak).squeeze(1)
+
+    def _labels(self, answer: Answer, batch: Batch) -> Tensor:
+        size = answer.logits.shape[-1]
+        return response_labels(size, STRIDE, self.label_radius, batch["offset"])
