@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,22 +12,23 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from siamkd_core.device import resolve_device, resolve_precision
-from siamkd_core.siamfc import SiamFC
+from siamkd_core.network import SiameseNetwork
 
 
 class Backend(Protocol):
     """Runs a Siamese network on crops; holds no target, so trackers can share one."""
 
     def embed_exemplar(self, crop: NDArray[np.uint8]) -> Any:
-        """(127, 127, 3) uint8 BGR -> features, to be handed back to :meth:`respond` as they are."""
+        """(127, 127, 3) uint8 BGR -> kernels, to be handed back to :meth:`respond` as they are."""
         ...
 
     def respond(self, exemplar: Any, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features and (N, S, S, 3) uint8 BGR -> response logits (N, R, R) float32."""
+        """Kernels and (N, S, S, 3) uint8 BGR -> float32: (N, R, R) logits of a siamfc, (N, 5, A, R,
+        R) logit and deltas of a siamrpn."""
         ...
 
     def blend(self, exemplar: Any, other: Any, share: float) -> Any:
-        """``(1 - share) * exemplar + share * other`` of two features."""
+        """``(1 - share) * exemplar + share * other`` of two exemplars' kernels."""
         ...
 
     def describe(self) -> dict[str, str]:
@@ -35,7 +37,7 @@ class Backend(Protocol):
 
 
 class TorchBackend:
-    """A SiamFC in PyTorch.
+    """A network in PyTorch.
 
     Args:
         network: taken over: moved to the device, BatchNorm folded into the convolutions.
@@ -45,7 +47,9 @@ class TorchBackend:
         ConfigError: an unknown or missing device, or an unknown precision.
     """
 
-    def __init__(self, network: SiamFC, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(
+        self, network: SiameseNetwork, device: str = "auto", precision: str = "auto"
+    ) -> None:
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         folded = fold_batch_norm(network.eval())
@@ -56,13 +60,15 @@ class TorchBackend:
     @torch.inference_mode()
     def embed_exemplar(self, crop: NDArray[np.uint8]) -> Tensor:
         features: Tensor = self.network.embed(self._tensor(crop[None]))
-        return features
+        kernels: Tensor = self.network.kernels(features)
+        return kernels
 
     @torch.inference_mode()
     def respond(self, exemplar: Tensor, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         search = self.network.embed(self._tensor(crops))
-        response: Tensor = self.network.respond(exemplar, search)
-        return np.asarray(response[:, 0].cpu().numpy(), np.float32)
+        response = self.network.respond(exemplar, search)
+        # a siamfc has one number a cell
+        return np.asarray(response.squeeze(1).cpu().numpy(), np.float32)
 
     @torch.inference_mode()
     def blend(self, exemplar: Tensor, other: Tensor, share: float) -> Tensor:
@@ -85,13 +91,13 @@ class TorchBackend:
         return torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).to(self.dtype)
 
 
-def fold_batch_norm(network: SiamFC) -> SiamFC:
+def fold_batch_norm(network: SiameseNetwork) -> SiameseNetwork:
     """Fold every BatchNorm into the convolution before it, in place; the same function, faster."""
-    for layer in network.backbone:
-        if not isinstance(layer, nn.Sequential):
+    for block in network.modules():
+        if not isinstance(block, nn.Sequential):
             continue
-        convolution, normalisation = layer[0], layer[1]
-        if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
-            layer[0] = fuse_conv_bn_eval(convolution, normalisation)
-            layer[1] = nn.Identity()
+        for place, (first, second) in enumerate(pairwise(list(block))):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                block[place] = fuse_conv_bn_eval(first, second)
+                block[place + 1] = nn.Identity()
     return network

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from siamkd_core.errors import ConfigError
+from siamkd_core.recipe import RecipeConfig
 from siamkd_core.task import Batch
 
 
@@ -18,11 +19,14 @@ class Answer(NamedTuple):
         exemplar: features (N, C, h, w) of the exemplars.
         search: features (N, C, H, W) of the search regions.
         logits: (N, K, R, R) float32, where the target is.
+        deltas: (N, 4, K, R, R) float32, boxes relative to anchors, see
+            :func:`siamkd_core.anchors.decode`; None in a family without regression.
     """
 
     exemplar: Tensor
     search: Tensor
     logits: Tensor
+    deltas: Tensor | None = None
 
 
 class Family(Protocol):
@@ -36,6 +40,10 @@ class Family(Protocol):
         """(N,) loss against the labels."""
         ...
 
+    def label_parts(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        """The (N,) parts of :meth:`label_loss`, which sum to it, by name."""
+        ...
+
     def strange_loss(self, network: nn.Module, answer: Answer, batch: Batch) -> Tensor:
         """(), this process's part of the mean loss of each search region against the exemplar of
         the pair before it, where that is another target's."""
@@ -46,19 +54,34 @@ class Family(Protocol):
         ...
 
 
-def family_of(architecture: str, label_radius: float, dtype: torch.dtype) -> Family:
+def images(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Exemplars and search regions as the networks take them, float; crops travel as uint8, a
+    quarter of the bytes."""
+    exemplar, search = (
+        batch[key].float().contiguous(memory_format=torch.channels_last)
+        for key in ("exemplar", "search")
+    )
+    return exemplar, search
+
+
+def family_of(architecture: str, config: RecipeConfig, dtype: torch.dtype) -> Family:
     """The family that a model card's ``architecture`` names.
 
     Args:
         architecture: of the card.
-        label_radius: see :class:`siamkd_core.recipe.RecipeConfig`.
+        config: the recipe, for what labels and losses need.
         dtype: that the networks compute in.
 
     Raises:
-        ConfigError: it cannot be trained.
+        ConfigError: it cannot be trained, or not with this recipe.
     """
     from siamkd_core.siamfc_family import SiamFCFamily
+    from siamkd_core.siamrpn_family import SiamRPNFamily
 
-    if architecture != "siamfc":
-        raise ConfigError(f"the architecture {architecture!r} cannot be trained; known: siamfc")
-    return SiamFCFamily(label_radius, dtype)
+    if architecture == "siamfc":
+        return SiamFCFamily(config.label_radius, dtype)
+    if architecture == "siamrpn":
+        return SiamRPNFamily(config.pairs.search_size, config.box_weight, dtype)
+    raise ConfigError(
+        f"the architecture {architecture!r} cannot be trained; known: siamfc, siamrpn"
+    )

@@ -20,10 +20,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
+from siamkd_core.architectures import architecture
 from siamkd_core.config import from_mapping, to_mapping
 from siamkd_core.errors import ConfigError, ModelFileError
-from siamkd_core.siamfc import SiamFC
-from siamkd_core.tracker_config import ScoreConfig, TrackerConfig
+from siamkd_core.network import SiameseNetwork
+from siamkd_core.siamfc import count_parameters
+from siamkd_core.siamrpn import HeadConfig
+from siamkd_core.tracker_config import RpnTrackerConfig, ScoreConfig, TrackerConfig
 
 SHIPPED = Path(__file__).parent / "models"
 PREPROCESSING = {"channels": "BGR", "range": "0..255", "padding": "mean colour", "context": 0.5}
@@ -35,11 +38,12 @@ class ModelCard:
 
     Attributes:
         name: of the model, the file's stem.
-        architecture: family; ``siamfc`` is the only one.
+        architecture: family, one of :data:`siamkd_core.architectures.ARCHITECTURES`.
         widths: channel widths of the backbone's convolutions.
+        head: of a siamrpn; None in other families.
         parameters: number of learnable values.
         preprocessing: what the network is fed with.
-        tracker: parameters of the tracker, chosen with this model.
+        tracker: parameters of the tracker, chosen with this model; of its family's class.
         score: how a response peak becomes a probability; None: not calibrated yet.
         training: data, recipe, seed, number of pairs, commit.
         measured: scores, each with the command that made it.
@@ -52,10 +56,35 @@ class ModelCard:
     parameters: int
     sha256: str = ""
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(PREPROCESSING))
-    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    tracker: TrackerConfig | RpnTrackerConfig = field(default_factory=TrackerConfig)
     score: ScoreConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
+    head: HeadConfig | None = None
+
+    def __post_init__(self) -> None:
+        wanted = architecture(self.architecture).tracker
+        if not isinstance(self.tracker, wanted):
+            raise ConfigError(
+                f"the tracker's parameters are {type(self.tracker).__name__}, a "
+                f"{self.architecture} has {wanted.__name__}"
+            )
+
+
+def new_card(
+    name: str, family: str, widths: tuple[int, ...], head: HeadConfig | None = None
+) -> ModelCard:
+    """The card of a network without weights yet, with its family's default tracker parameters.
+
+    Raises:
+        ConfigError: no such family, or a head where none belongs, or the other way round.
+        ModelFileError: widths that do not exist.
+    """
+    tracker = architecture(family).tracker()
+    card = ModelCard(name, family, widths, 0, tracker=tracker, head=head)
+    with torch.device("meta"):  # no memory: the doubled network has 360 MB
+        parameters = count_parameters(build_network(card))
+    return replace(card, parameters=parameters)
 
 
 def find_model(model: str | Path) -> Path:
@@ -75,19 +104,15 @@ def find_model(model: str | Path) -> Path:
     return path
 
 
-def build_network(card: ModelCard) -> SiamFC:
+def build_network(card: ModelCard) -> SiameseNetwork:
     """The network a card describes, with fresh weights.
 
     Raises:
-        ModelFileError: an architecture or widths that do not exist.
+        ModelFileError: an architecture, widths or a head that do not exist.
     """
-    if card.architecture != "siamfc":
-        raise ModelFileError(
-            f"{card.name}: unknown architecture {card.architecture!r}; known: siamfc"
-        )
     try:
-        return SiamFC(card.widths)
-    except ValueError as error:
+        return architecture(card.architecture).build(card.widths, card.head)
+    except (ValueError, ConfigError) as error:
         raise ModelFileError(f"{card.name}: {error}") from error
 
 
@@ -135,12 +160,24 @@ def read_card(path: str | Path) -> ModelCard:
     except ValueError as error:
         raise ModelFileError(f"{file} is not JSON: {error}") from error
     try:
-        return from_mapping(ModelCard, values, str(file))
+        return _card(values, str(file))
     except ConfigError as error:
         raise ModelFileError(str(error)) from error
 
 
-def load_model(model: str | Path) -> tuple[SiamFC, ModelCard]:
+def _card(values: Any, where: str) -> ModelCard:
+    """The architecture says which class the tracker's parameters are of."""
+    if not isinstance(values, dict) or not isinstance(values.get("architecture"), str):
+        raise ConfigError(f"{where}: expected a card with its architecture")
+    try:
+        family = architecture(values["architecture"])
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    tracker = from_mapping(family.tracker, values.get("tracker", {}), f"{where}: tracker")
+    return from_mapping(ModelCard, {**values, "tracker": tracker}, where)
+
+
+def load_model(model: str | Path) -> tuple[SiameseNetwork, ModelCard]:
     """Load a network in eval mode on the CPU, float32, with its card.
 
     Raises:

@@ -15,10 +15,16 @@ from siamkd_core.device import short
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.family import family_of
 from siamkd_core.held_out import HeldOut
-from siamkd_core.modelfile import ModelCard, build_network, load_model, save_model
+from siamkd_core.modelfile import (
+    ModelCard,
+    build_network,
+    load_model,
+    new_card,
+    save_model,
+)
 from siamkd_core.pairs import PairDataset, find_sources
 from siamkd_core.recipe import RecipeConfig
-from siamkd_core.siamfc import count_parameters
+from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.task import Validation
 
 
@@ -31,30 +37,38 @@ class Pupil(NamedTuple):
 
 
 def fresh(
-    name: str, architecture: str, widths: tuple[int, ...], seed: int, start_from: str = ""
+    name: str,
+    architecture: str,
+    widths: tuple[int, ...],
+    seed: int,
+    start_from: str = "",
+    head: HeadConfig | None = None,
 ) -> Pupil:
-    """A network with random weights, or those of a model of the same architecture and widths.
+    """A network with random weights, or those of a model of the same architecture, widths and head.
 
     The weights depend on these arguments alone, not on what else a run trains.
 
     Raises:
-        ConfigError: ``start_from`` is of another architecture or other widths.
+        ConfigError: ``start_from`` is another network, or the architecture has no such head.
         ModelFileError: no such model, or widths that do not exist.
     """
-    card = ModelCard(name, architecture, widths, 0)
-    torch.manual_seed(seed)
-    network: nn.Module = build_network(card)
-    card = replace(card, parameters=count_parameters(network))
+    card = new_card(name, architecture, widths, head)
     if not start_from:
-        return Pupil(network, card, {})
+        torch.manual_seed(seed)
+        return Pupil(build_network(card), card, {})
     network, base = load_model(start_from)
-    if (base.architecture, base.widths) != (architecture, widths):
+    if (base.architecture, base.widths, base.head) != (architecture, widths, head):
         raise ConfigError(
-            f"{start_from} is a {base.architecture} with the widths {base.widths}, the recipe has "
-            f"a {architecture} with {widths}; they must be the same to start from it"
+            f"{start_from} is a {_described(base)}, the recipe has a {_described(card)}; they must "
+            "be the same to start from it"
         )
     origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
     return Pupil(network, card, {"started_from": origin})
+
+
+def _described(card: ModelCard) -> str:
+    head = f" and a {card.head.kind} head of {card.head.width}" if card.head else ""
+    return f"{card.architecture} with the widths {card.widths}{head}"
 
 
 class PairTask:
@@ -81,7 +95,7 @@ class PairTask:
         self.networks = nn.ModuleDict({one.card.name: one.network for one in pupils})
         self.cards = {one.card.name: one.card for one in pupils}
         self.origins = {one.card.name: one.origin for one in pupils}
-        self.family = family_of(pupils[0].card.architecture, config.label_radius, dtype)
+        self.family = family_of(pupils[0].card.architecture, config, dtype)
         self.samples = PairDataset(
             find_sources(data, config.pairs),
             config.pairs,

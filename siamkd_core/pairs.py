@@ -102,13 +102,17 @@ class PairsConfig:
 class Pair(TypedDict):
     """exemplar (3, 127, 127) and search (3, S, S) uint8 BGR; offset (2,) float32: the exemplar's
     target, x, y from the centre of the search region in its pixels, nan in a negative pair (it is
-    not there); identity (2,) int64: number of the sequence or still that the exemplar and the
-    search region were cut from, two different ones in a negative pair."""
+    not there); box (4,) float32: x, y, w, h of that target in the search region's pixels (of a
+    rotated one: the box around it), nan likewise; identity (2,) int64: number of the sequence or
+    still that the exemplar and the search region were cut from, two different ones in a negative
+    pair; number () int64: of the pair."""
 
     exemplar: Tensor
     search: Tensor
     offset: Tensor
+    box: Tensor
     identity: Tensor
+    number: Tensor
 
 
 class Drawn(NamedTuple):
@@ -252,7 +256,7 @@ class PairDataset(Dataset[Pair]):
         exemplar = search = self._draw(rng)
         if negative:
             search = self._draw(rng, unlike=exemplar.identity)
-        return self._cut(exemplar, search, rng)
+        return self._cut(exemplar, search, rng, number)
 
     def _draw(self, rng: np.random.Generator, unlike: int | None = None) -> Drawn:
         """Two views of a random target, that is not the one of the identity ``unlike``."""
@@ -319,7 +323,9 @@ class PairDataset(Dataset[Pair]):
         exemplar, search = item.view(z), item.view(x)
         return (exemplar, search, (z, x)) if exemplar and search else None
 
-    def _cut(self, exemplar: Drawn, search: Drawn, rng: np.random.Generator) -> PairDetail:
+    def _cut(
+        self, exemplar: Drawn, search: Drawn, rng: np.random.Generator, number: int
+    ) -> PairDetail:
         augment = self.config.augment
         flip, grey = rng.random() < augment.flip, rng.random() < augment.grey
         shift = rng.uniform(-augment.shift, augment.shift, 2)
@@ -352,7 +358,9 @@ class PairDataset(Dataset[Pair]):
         pair = Pair(
             exemplar=crops[0],
             search=crops[1],
-            offset=torch.tensor([np.nan, np.nan] if negative else shift, dtype=torch.float32),
+            offset=torch.tensor([np.nan] * 2 if negative else shift, dtype=torch.float32),
+            box=torch.tensor([np.nan] * 4 if negative else boxes[1], dtype=torch.float32),
+            number=torch.tensor(number),
             identity=torch.tensor([exemplar.identity, search.identity]),
         )
         return PairDetail(pair, exemplar, search, (boxes[0], boxes[1]))

@@ -20,9 +20,10 @@ class RecipeConfig(EngineConfig):
     Attributes:
         data: what the data is and its licence, in words, for the card.
         pairs: data and crops.
-        label_radius: pixels (L1) around the target that are positive.
+        label_radius: of a siamfc: pixels (L1) around the target that are positive.
+        box_weight: of a siamrpn: weight of the boxes' loss against the scores'.
         stranger_weight: weight of the loss of each search region against the exemplar of another
-            target of its batch, where every cell is negative; 0 leaves it out.
+            target of its batch, where every label is negative; 0 leaves it out.
         validation_pairs: pairs from the held-out folders after each epoch, 0 for none.
         tracking_every: epochs between two validations by tracking the held-out sequences, with the
             default tracker parameters; the last epoch is always validated. 0: never.
@@ -33,6 +34,7 @@ class RecipeConfig(EngineConfig):
     data: str = ""
     pairs: PairsConfig = field(default_factory=PairsConfig)
     label_radius: float = 16.0
+    box_weight: float = 1.2
     stranger_weight: float = 0.0
     validation_pairs: int = 0
     tracking_every: int = 0
@@ -41,10 +43,9 @@ class RecipeConfig(EngineConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.cache_gib, self.stranger_weight, self.validation_pairs) < 0:
-            raise ConfigError(
-                "cache_gib, stranger_weight and validation_pairs must not be negative"
-            )
+        for name in ("cache_gib", "stranger_weight", "validation_pairs", "box_weight"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.tracking_every < 0 or self.tracking_frames < 2:
             raise ConfigError("tracking_every >= 0 and tracking_frames >= 2 are needed")
 

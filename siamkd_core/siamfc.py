@@ -1,4 +1,4 @@
-"""SiamFC: a grouped AlexNet without padding, and a cross-correlation head.
+"""SiamFC: an AlexNet without padding, and a cross-correlation head.
 
 Geometry: an exemplar of 127 px gives 6x6 features, a search region of 255 px 22x22, the response
 17x17 at stride 8. A student changes *widths* only: kernels, strides and the missing padding make
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from siamkd_core.network import SiameseNetwork
 from siamkd_core.xcorr import cross_correlate
 
 STRIDE = 8
@@ -20,6 +21,8 @@ TEACHER_WIDTHS = (96, 256, 384, 384, 256)
 RESPONSE_GAIN = 1e-3
 """Constant gain of the response, as in the widely used PyTorch SiamFC: sums of thousands of
 products start near 1 instead of near 1000."""
+NORM_EPS = 1e-6
+"""Of every BatchNorm of the AlexNet, as in the widely used PyTorch SiamFC."""
 
 
 def response_size(search_size: int, exemplar_size: int = EXEMPLAR_SIZE) -> int:
@@ -39,24 +42,28 @@ class AlexNet(nn.Sequential):
     """(N, 3, H, W) float, BGR 0..255 -> (N, widths[-1], H', W').
 
     Args:
-        widths: out-channels of the five convolutions. Layers 2, 4 and 5 have two groups, so the
-            widths that enter and leave them are even.
+        widths: out-channels of the five convolutions.
+        groups: of the convolutions 2, 4 and 5; the widths are multiples of it.
+        last_norm: a BatchNorm (without ReLU) after the last convolution.
     """
 
-    def __init__(self, widths: Sequence[int] = TEACHER_WIDTHS) -> None:
+    def __init__(
+        self, widths: Sequence[int] = TEACHER_WIDTHS, groups: int = 2, last_norm: bool = False
+    ) -> None:
         if len(widths) != 5 or any(w < 1 for w in widths):
             raise ValueError(f"an AlexNet has five positive widths, got {tuple(widths)}")
-        if any(w % 2 for w in widths):
-            raise ValueError(f"grouped convolutions need even widths, got {tuple(widths)}")
+        if any(w % groups for w in widths):
+            raise ValueError(f"{groups} groups need even widths, got {tuple(widths)}")
         a, b, c, d, e = widths
+        last = nn.Conv2d(d, e, 3, groups=groups)
         super().__init__(
             _layer(3, a, 11, stride=2),
             nn.MaxPool2d(3, 2),
-            _layer(a, b, 5, groups=2),
+            _layer(a, b, 5, groups=groups),
             nn.MaxPool2d(3, 2),
             _layer(b, c, 3),
-            _layer(c, d, 3, groups=2),
-            nn.Conv2d(d, e, 3, groups=2),
+            _layer(c, d, 3, groups=groups),
+            nn.Sequential(last, _norm(e)) if last_norm else last,
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -68,13 +75,17 @@ class AlexNet(nn.Sequential):
 def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, groups=groups),
-        # eps and momentum of the reference implementation
-        nn.BatchNorm2d(outputs, eps=1e-6, momentum=0.05),
+        _norm(outputs),
         nn.ReLU(inplace=True),
     )
 
 
-class SiamFC(nn.Module):
+def _norm(channels: int) -> nn.Module:
+    # momentum of the reference implementation of SiamFC
+    return nn.BatchNorm2d(channels, eps=NORM_EPS, momentum=0.05)
+
+
+class SiamFC(SiameseNetwork):
     """Siamese network of Bertinetto et al. 2016 with any channel widths.
 
     Args:
@@ -87,20 +98,15 @@ class SiamFC(nn.Module):
         self.widths = tuple(int(w) for w in widths)
         self.backbone = AlexNet(self.widths)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) float, BGR 0..255 -> features (N, C, H', W')."""
-        out: Tensor = self.backbone(images)
-        return out
+    def kernels(self, features: Tensor) -> Tensor:
+        """The features themselves."""
+        return features
 
-    def respond(self, exemplar: Tensor, search: Tensor) -> Tensor:
+    def respond(self, kernels: Tensor, search: Tensor) -> Tensor:
         """Features (M, C, h, w) and (N, C, H, W) -> logits (N, 1, H - h + 1, W - w + 1)."""
         # float32: a bfloat16 sum of thousands of products would lose the response's fine shape
         with torch.autocast(search.device.type, enabled=False):
-            return RESPONSE_GAIN * cross_correlate(exemplar.float(), search.float())
-
-    def forward(self, exemplar: Tensor, search: Tensor) -> Tensor:
-        """(N, 3, 127, 127) and (N, 3, S, S) float, BGR 0..255 -> (N, 1, R, R) response logits."""
-        return self.respond(self.embed(exemplar), self.embed(search))
+            return RESPONSE_GAIN * cross_correlate(kernels.float(), search.float())
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from siamkd_core.distributed import predecessors, share_of_mean
-from siamkd_core.family import Answer
+from siamkd_core.family import Answer, images
 from siamkd_core.labels import response_labels
 from siamkd_core.loss import balanced_bce_per_map
 from siamkd_core.siamfc import STRIDE, SiamFC
@@ -28,11 +28,7 @@ class SiamFCFamily:
 
     def answer(self, network: nn.Module, batch: Batch) -> Answer:
         siamfc = cast(SiamFC, network)
-        # crops travel as uint8, a quarter of the bytes
-        exemplar, search = (
-            batch[key].float().contiguous(memory_format=torch.channels_last)
-            for key in ("exemplar", "search")
-        )
+        exemplar, search = images(batch)
         lower = self.dtype != torch.float32
         with torch.autocast(exemplar.device.type, self.dtype, enabled=lower):
             z, x = siamfc.embed(exemplar), siamfc.embed(search)
@@ -40,6 +36,9 @@ class SiamFCFamily:
 
     def label_loss(self, answer: Answer, batch: Batch) -> Tensor:
         return balanced_bce_per_map(answer.logits, self._labels(answer, batch))
+
+    def label_parts(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        return {"response": self.label_loss(answer, batch)}
 
     def strange_loss(self, network: nn.Module, answer: Answer, batch: Batch) -> Tensor:
         response = cast(SiamFC, network).respond(predecessors(answer.exemplar), answer.search)

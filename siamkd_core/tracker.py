@@ -17,9 +17,13 @@ from siamkd_core.box import Box, check_target_box
 from siamkd_core.crop import crop_square, exemplar_side, mean_colour
 from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image, check_image
-from siamkd_core.locate import locate, scale_factors
 from siamkd_core.modelfile import ModelCard, load_model
-from siamkd_core.siamfc import EXEMPLAR_SIZE, SiamFC
+from siamkd_core.network import SiameseNetwork
+from siamkd_core.search import Found, search_of
+from siamkd_core.siamfc import EXEMPLAR_SIZE
+
+SMALLEST = 4.0
+"""Pixels of the image that a side of the target does not shrink below."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +58,21 @@ class _Target:
 
 
 class Tracker:
-    """Follows one target with a Siamese network.
+    """Follows one target with a Siamese network of any family.
 
     Two trackers share no state, even on one backend. An error in :meth:`init` or :meth:`update`
     leaves the target as it was.
 
     Args:
         backend: runs the network.
-        card: of the model, for the tracker's parameters and the score's calibration.
+        card: of the model, for its family, the tracker's parameters and the score's calibration.
     """
 
     def __init__(self, backend: Backend, card: ModelCard) -> None:
         self.backend = backend
         self.card = card
         self.config = card.tracker
+        self._search = search_of(card.tracker)
         self._target: _Target | None = None
 
     @property
@@ -123,19 +128,20 @@ class Tracker:
         crops = np.stack(
             [
                 crop_square(image, (target.cx, target.cy), side * factor, size, colour)
-                for factor in scale_factors(self.config)
+                for factor in self._search.factors()
             ]
         )
         cropped = time.perf_counter()
-        responses = self.backend.respond(target.exemplar, crops)
-        if not np.isfinite(responses).all():
+        answer = self.backend.respond(target.exemplar, crops)
+        if not np.isfinite(answer).all():
             raise SiamkdError(
                 f"the model {self.card.name} gave a response that is not a number; the target "
                 "stays where it was. If this lasts, try precision: float32, or another model"
             )
         responded = time.perf_counter()
-        found = locate(responses, self.config)
-        self._follow(target, found.dx, found.dy, found.scale, side / size, image.shape)
+        pixel = side / size
+        found = self._search.find(answer, np.array([target.w, target.h]) / pixel)
+        self._follow(target, found, pixel, image.shape)
         box = Box.from_center(target.cx, target.cy, target.w, target.h)
         score = self.score(found.value)
         located = time.perf_counter()
@@ -169,28 +175,17 @@ class Tracker:
             target.first, target.recent, self.config.exemplar_share
         )
 
-    def _follow(
-        self,
-        target: _Target,
-        dx: float,
-        dy: float,
-        scale: float,
-        pixel: float,
-        shape: tuple[int, ...],
-    ) -> None:
-        """Move the target by (dx, dy) search pixels of ``pixel * scale`` image pixels each."""
+    def _follow(self, target: _Target, found: Found, pixel: float, shape: tuple[int, ...]) -> None:
+        """Move and resize the target; a search pixel is ``pixel`` image pixels."""
         height, width = shape[:2]
         # a centre that leaves the image would search in padding for ever
-        target.cx = min(max(target.cx + dx * pixel * scale, 0.0), float(width))
-        target.cy = min(max(target.cy + dy * pixel * scale, 0.0), float(height))
-        growth = 1 + self.config.scale_rate * (scale - 1)
-        smallest, largest = (
-            4 / min(target.w, target.h),
-            max(width, height) / max(target.w, target.h),
+        target.cx = min(max(target.cx + found.dx * pixel, 0.0), float(width))
+        target.cy = min(max(target.cy + found.dy * pixel, 0.0), float(height))
+        sides = np.array([target.w, target.h])
+        limits = np.stack(
+            [np.minimum(SMALLEST / sides, 1), np.maximum(max(width, height) / sides, 1)]
         )
-        growth = min(max(growth, min(smallest, 1.0)), max(largest, 1.0))
-        target.w *= growth
-        target.h *= growth
+        target.w, target.h = (sides * self._search.bound(found.growth, limits)).tolist()
 
     def _require_target(self) -> _Target:
         if self._target is None:
@@ -224,7 +219,7 @@ def load_tracker(
 
 
 def make_tracker(
-    network: SiamFC, card: ModelCard, device: str = "auto", precision: str = "auto"
+    network: SiameseNetwork, card: ModelCard, device: str = "auto", precision: str = "auto"
 ) -> Tracker:
     """A tracker with a network that is taken over (its BatchNorm is folded away), and its card."""
     return Tracker(TorchBackend(network, device, precision), card)

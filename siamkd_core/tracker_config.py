@@ -1,24 +1,20 @@
-"""Parameters of the tracker that belong to a model and travel in its card."""
+"""Parameters of the tracker that belong to a model and travel in its card: a class a family."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from siamkd_core.anchors import check_search_size
 from siamkd_core.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class TrackerConfig:
-    """Defaults are those of the widely used PyTorch SiamFC.
+class SearchConfig:
+    """What every family's tracker has.
 
     Attributes:
         search_size: side of the search crop in pixels.
-        scales: how many scales are searched, odd.
-        scale_step: ratio of neighbouring scales.
-        scale_penalty: factor on the responses of the scales other than 1.
-        scale_rate: share of a found scale change that is taken over.
         window: weight of the cosine window against the response, 0..1.
-        upsample: response map cells are interpolated (bicubic) by this factor.
         exemplar_share: how much of the exemplar is the target's recent look, a running mean; the
             rest is the first box's, so that it cannot drift away. 0: the first box's alone, as
             in the paper.
@@ -27,25 +23,14 @@ class TrackerConfig:
     """
 
     search_size: int = 255
-    scales: int = 3
-    scale_step: float = 1.0375
-    scale_penalty: float = 0.9745
-    scale_rate: float = 0.59
     window: float = 0.176
-    upsample: int = 16
     exemplar_share: float = 0.0
     exemplar_rate: float = 0.1
     exemplar_score: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.scales < 1 or self.scales % 2 == 0:
-            raise ConfigError(f"scales must be odd, got {self.scales}")
-        if self.search_size < 143 or self.upsample < 1 or self.scale_step <= 1:
-            raise ConfigError("search_size >= 143, upsample >= 1 and scale_step > 1 are needed")
-        if not (
-            0 <= self.window <= 1 and 0 <= self.scale_rate <= 1 and 0 < self.scale_penalty <= 1
-        ):
-            raise ConfigError("window, scale_rate and scale_penalty must lie in 0..1")
+        if not 0 <= self.window <= 1:
+            raise ConfigError(f"window must lie in 0..1, got {self.window}")
         if not all(
             0 <= v <= 1 for v in (self.exemplar_share, self.exemplar_rate, self.exemplar_score)
         ):
@@ -53,10 +38,62 @@ class TrackerConfig:
 
 
 @dataclass(frozen=True)
+class TrackerConfig(SearchConfig):
+    """SiamFC's; defaults are those of its widely used PyTorch version.
+
+    Attributes:
+        scales: how many scales are searched, odd.
+        scale_step: ratio of neighbouring scales.
+        scale_penalty: factor on the responses of the scales other than 1.
+        scale_rate: share of a found scale change that is taken over.
+        upsample: response map cells are interpolated (bicubic) by this factor.
+    """
+
+    scales: int = 3
+    scale_step: float = 1.0375
+    scale_penalty: float = 0.9745
+    scale_rate: float = 0.59
+    upsample: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scales < 1 or self.scales % 2 == 0:
+            raise ConfigError(f"scales must be odd, got {self.scales}")
+        if self.search_size < 143 or self.upsample < 1 or self.scale_step <= 1:
+            raise ConfigError("search_size >= 143, upsample >= 1 and scale_step > 1 are needed")
+        if not (0 <= self.scale_rate <= 1 and 0 < self.scale_penalty <= 1):
+            raise ConfigError("scale_rate and scale_penalty must lie in 0..1")
+
+
+@dataclass(frozen=True)
+class RpnTrackerConfig(SearchConfig):
+    """SiamRPN's; defaults are those of pysot's AlexNet SiamRPN, on DaSiamRPN's search region.
+
+    Attributes:
+        search_size: 127 plus a multiple of 16.
+        penalty_k: how strongly a change of size and aspect ratio lowers a box's score, see
+            :mod:`siamkd_core.select_box`.
+        size_rate: share of the chosen box's width and height that is taken over where its score is
+            1 and nothing changed.
+    """
+
+    search_size: int = 271
+    window: float = 0.40
+    penalty_k: float = 0.16
+    size_rate: float = 0.30
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_search_size(self.search_size)
+        if self.penalty_k < 0 or not 0 <= self.size_rate <= 1:
+            raise ConfigError("penalty_k >= 0 and size_rate in 0..1 are needed")
+
+
+@dataclass(frozen=True)
 class ScoreConfig:
     """Logistic calibration: ``score = 1 / (1 + exp(-(slope * value + bias)))`` (Platt, 1999).
 
-    ``value`` is the response map's value at the place the tracker chose.
+    ``value`` is the logit at the place the tracker chose.
     """
 
     slope: float

@@ -13,6 +13,7 @@ from siamkd_core.pair_task import PairTask, fresh
 from siamkd_core.recipe import RecipeConfig, check_model_name
 from siamkd_core.run import run
 from siamkd_core.siamfc import TEACHER_WIDTHS
+from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.task import Batch
 
 
@@ -22,13 +23,17 @@ class TrainConfig(RecipeConfig):
 
     Attributes:
         name: of the model file that comes out.
+        architecture: family, one of :data:`siamkd_core.architectures.ARCHITECTURES`.
         widths: channel widths of the AlexNet.
-        start_from: shipped name or path of a model to fine-tune, of the same widths; empty for
-            random weights.
+        head: of a siamrpn.
+        start_from: shipped name or path of a model to fine-tune, of the same architecture, widths
+            and head; empty for random weights.
     """
 
     name: str = "siamfc"
+    architecture: str = "siamfc"
     widths: tuple[int, ...] = TEACHER_WIDTHS
+    head: HeadConfig | None = None
     start_from: str = ""
 
     def __post_init__(self) -> None:
@@ -51,7 +56,7 @@ def train(
 
 
 class TrainTask(PairTask):
-    """A :class:`siamkd_core.task.Task`: one SiamFC and its loss against the labels.
+    """A :class:`siamkd_core.task.Task`: one network and its loss against the labels.
 
     Args:
         config, data, commit: see :func:`siamkd_core.run.run`.
@@ -66,16 +71,25 @@ class TrainTask(PairTask):
         dtype: torch.dtype,
         commit: str,
     ) -> None:
-        pupil = fresh(config.name, "siamfc", config.widths, config.seed, config.start_from)
+        pupil = fresh(
+            config.name,
+            config.architecture,
+            config.widths,
+            config.seed,
+            config.start_from,
+            config.head,
+        )
         super().__init__(config, data, device, dtype, commit, [pupil])
         self.config = config
 
     def losses(self, networks: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         network = networks[self.config.name]
         answer = self.family.answer(network, batch)
-        loss = self.family.label_loss(answer, batch).mean()
-        if not self.config.stranger_weight:
-            return {"loss": loss}
-        stranger = self.family.strange_loss(network, answer, batch)
-        together = loss + self.config.stranger_weight * stranger
-        return {"loss": together, "response": loss, "stranger": stranger}
+        parts = {
+            name: values.mean() for name, values in self.family.label_parts(answer, batch).items()
+        }
+        loss = torch.stack(list(parts.values())).sum()
+        if self.config.stranger_weight:
+            stranger = parts["stranger"] = self.family.strange_loss(network, answer, batch)
+            loss = loss + self.config.stranger_weight * stranger
+        return {"loss": loss, **parts} if len(parts) > 1 else {"loss": loss}

@@ -68,8 +68,14 @@ def test_a_missing_or_strange_card_is_explained(tiny_model):
     card.write_text(json.dumps({**values, "colour": "red"}))
     with pytest.raises(ModelFileError, match="unknown key 'colour'"):
         load_model(tiny_model)
+    card.write_text(json.dumps({**values, "architecture": "siamxyz"}))
+    with pytest.raises(ModelFileError, match="'siamxyz'; known: siamfc, siamrpn"):
+        load_model(tiny_model)
     card.write_text(json.dumps({**values, "architecture": "siamrpn"}))
-    with pytest.raises(ModelFileError, match="siamrpn"):
+    with pytest.raises(ModelFileError, match=r"tracker: unknown key .*'scale_penalty'"):
+        load_model(tiny_model)
+    card.write_text(json.dumps({**values, "architecture": "siamrpn", "tracker": {}}))
+    with pytest.raises(ModelFileError, match="needs a head"):
         load_model(tiny_model)
     card.write_text("{")
     with pytest.raises(ModelFileError, match="not JSON"):

@@ -141,6 +141,7 @@ def test_negative_pairs_show_another_target_and_have_no_offset(data):
         detail = pairs.detail(number)
         exemplar, search = detail.pair["identity"].tolist()
         assert (exemplar != search) == bool(detail.pair["offset"].isnan().all())
+        assert (exemplar != search) == bool(detail.pair["box"].isnan().all())
         assert (exemplar, search) == (detail.exemplar.identity, detail.search.identity)
         offsets.append(detail.pair["offset"])
         negatives += exemplar != search
@@ -188,6 +189,8 @@ def test_the_boxes_of_a_pair_lie_on_its_targets(data):
             found = np.array([b.min() for b in bright] + [b.max() + 1 for b in bright])
             expected = [box.y, box.x, box.y + box.h, box.x + box.w]
             assert found == pytest.approx(expected, abs=2.5)
+        assert detail.pair["box"].tolist() == pytest.approx(detail.boxes[1])
+        assert detail.pair["number"] == number
 
 
 def test_photographs_without_boxes_give_pairs_of_one_place(data):

@@ -43,6 +43,7 @@ def test_pairs_of_shards_are_those_of_the_images(folders, negative, held_out):
                 other.is_still,
             )
         assert torch.equal(a.pair["identity"], b.pair["identity"])
+        assert torch.allclose(a.pair["box"], b.pair["box"], atol=0.01, equal_nan=True)
         assert torch.equal(a.pair["offset"].nan_to_num(1e6), b.pair["offset"].nan_to_num(1e6))
         assert np.allclose(a.boxes, b.boxes, atol=1e-3)
         for key in ("exemplar", "search"):

@@ -1,0 +1,49 @@
+"""Losses of a region proposal head, per pair: scores and deltas of the anchors that were drawn."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def anchor_cross_entropy(logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """Cross-entropy where a pair's positive and negative anchors weigh one half each.
+
+    The two-class cross-entropy of SiamRPN, written with the difference of its two outputs. A pair
+    without positives weighs its negatives one half all the same.
+
+    Args:
+        logits: (N, A, R, R) float, target minus background.
+        positive, negative: (N, A, R, R) bool; what is in neither does not count.
+
+    Returns:
+        (N,) float32 (float64 for float64).
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return 0.5 * _mean(F.softplus(-logits), positive) + 0.5 * _mean(F.softplus(logits), negative)
+
+
+def box_smooth_l1(deltas: Tensor, truth: Tensor, positive: Tensor, beta: float) -> Tensor:
+    """Smooth L1 of the positive anchors' deltas, summed over x, y, w, h (SiamRPN, eq. 6).
+
+    ``x^2 / (2 beta)`` below ``beta``, ``|x| - beta / 2`` above: with ``beta = 1 / sigma^2`` the
+    formula of Fast R-CNN, divided by its gradient far out, which is 1.
+
+    Args:
+        deltas, truth: (N, 4, A, R, R) float.
+        positive: (N, A, R, R) bool.
+        beta: where it turns from square to linear, above 0.
+
+    Returns:
+        (N,) float32 (float64 for float64), 0 for a pair without positives.
+    """
+    deltas = deltas.to(torch.promote_types(deltas.dtype, torch.float32))
+    cell = F.smooth_l1_loss(deltas, truth.to(deltas.dtype), beta=beta, reduction="none").sum(1)
+    return _mean(cell, positive)
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """(N,) mean over the cells of ``mask``, 0 where there are none."""
+    count = mask.flatten(1).sum(1).clamp(min=1)
+    return (values * mask).flatten(1).sum(1) / count

@@ -1,0 +1,98 @@
+"""How each family looks for its target: the crops it wants, and what it makes of the answer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamkd_core.locate import locate, scale_factors
+from siamkd_core.select_box import select_box
+from siamkd_core.tracker_config import RpnTrackerConfig, SearchConfig, TrackerConfig
+
+
+class Found(NamedTuple):
+    """Where the target is and how its size changed.
+
+    Attributes:
+        dx, dy: displacement, in pixels of a search crop of factor 1.
+        growth: (2,) float64, factor on its width and height.
+        value: logit there.
+        peak: highest logit.
+    """
+
+    dx: float
+    dy: float
+    growth: NDArray[np.float64]
+    value: float
+    peak: float
+
+
+class Search(Protocol):
+    def factors(self) -> NDArray[np.float64]:
+        """(N,) sides of the crops to look at, relative to that of the search region."""
+        ...
+
+    def find(self, answer: NDArray[np.float32], size: NDArray[np.float64]) -> Found:
+        """Read the network's answer to those crops.
+
+        Args:
+            answer: of :meth:`siamkd_core.backend.Backend.respond`.
+            size: (2,) float64, the target's width and height in pixels of a crop of factor 1.
+        """
+        ...
+
+    def bound(
+        self, growth: NDArray[np.float64], limits: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(2,) ``growth`` within ``limits``, (2, 2): least and greatest, each of width, height."""
+        ...
+
+
+class ScaleSearch:
+    """SiamFC's: a few scales, one growth for both sides."""
+
+    def __init__(self, config: TrackerConfig) -> None:
+        self.config = config
+
+    def factors(self) -> NDArray[np.float64]:
+        return scale_factors(self.config)
+
+    def find(self, answer: NDArray[np.float32], size: NDArray[np.float64]) -> Found:
+        place = locate(answer, self.config)
+        growth = np.full(2, 1 + self.config.scale_rate * (place.scale - 1))
+        dx, dy = place.dx * place.scale, place.dy * place.scale
+        return Found(dx, dy, growth, place.value, place.peak)
+
+    def bound(
+        self, growth: NDArray[np.float64], limits: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return np.clip(growth, limits[0].max(), limits[1].min())  # keeps the aspect ratio
+
+
+class AnchorSearch:
+    """SiamRPN's: one crop, both sides on their own."""
+
+    def __init__(self, config: RpnTrackerConfig) -> None:
+        self.config = config
+
+    def factors(self) -> NDArray[np.float64]:
+        return np.ones(1)
+
+    def find(self, answer: NDArray[np.float32], size: NDArray[np.float64]) -> Found:
+        box = select_box(answer[0], (float(size[0]), float(size[1])), self.config)
+        return Found(box.dx, box.dy, np.array([box.w, box.h]) / size, box.value, box.peak)
+
+    def bound(
+        self, growth: NDArray[np.float64], limits: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return np.clip(growth, limits[0], limits[1])
+
+
+def search_of(config: SearchConfig) -> Search:
+    """The search that these parameters belong to."""
+    if isinstance(config, RpnTrackerConfig):
+        return AnchorSearch(config)
+    assert isinstance(config, TrackerConfig)
+    return ScaleSearch(config)

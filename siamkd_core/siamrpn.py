@@ -1,0 +1,157 @@
+"""SiamRPN: an AlexNet without groups, and a head that scores and refines anchors.
+
+Li et al., "High Performance Visual Tracking with Siamese Region Proposal Network", 2018; the
+depth-wise head is that of Li et al., "SiamRPN++", 2019. Layers and sizes as in the authors' public
+DaSiamRPN and pysot. Any channel widths; with DOUBLED_WIDTHS and a head of 512 the up-channel
+network has 90,436,132 parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from siamkd_core.anchors import ANCHORS
+from siamkd_core.errors import ConfigError
+from siamkd_core.network import SiameseNetwork
+from siamkd_core.siamfc import TEACHER_WIDTHS, AlexNet
+from siamkd_core.xcorr import correlate_channels, correlate_kernels
+
+DOUBLED_WIDTHS = tuple(2 * width for width in TEACHER_WIDTHS)
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """A region proposal head.
+
+    Attributes:
+        kind: ``upchannel`` (SiamRPN: a kernel for each number of each anchor) or ``depthwise``
+            (SiamRPN++: a kernel a channel, far smaller).
+        width: channels that are correlated.
+    """
+
+    kind: str = "upchannel"
+    width: int = 256
+
+    def __post_init__(self) -> None:
+        if self.kind not in _HEADS:
+            raise ConfigError(f"head.kind must be one of {', '.join(_HEADS)}, got {self.kind!r}")
+        if self.width < 1:
+            raise ConfigError(f"head.width must be at least 1, got {self.width}")
+
+
+class SiamRPN(SiameseNetwork):
+    """Siamese network with a region proposal head.
+
+    :meth:`respond` gives (N, 5, A, R, R) float32: index 0 of axis 1 is a logit, 1..4 the deltas of
+    a box, see :func:`siamkd_core.anchors.decode`. The published head has two class outputs an
+    anchor; everything made of them (softmax, cross-entropy, a divergence at any temperature)
+    depends on their difference alone, so that is what comes out: target minus background.
+
+    Args:
+        widths: out-channels of the five AlexNet convolutions.
+        head: kind and width of the head.
+    """
+
+    def __init__(
+        self, widths: Sequence[int] = TEACHER_WIDTHS, head: HeadConfig | None = None
+    ) -> None:
+        super().__init__()
+        self.widths = tuple(int(w) for w in widths)
+        self.head_config = head or HeadConfig()
+        self.backbone = AlexNet(self.widths, groups=1, last_norm=True)
+        self.head = _HEADS[self.head_config.kind](self.widths[-1], self.head_config.width)
+
+    def kernels(self, features: Tensor) -> Tensor:
+        """Features (M, C, 6, 6) -> (M, ...), by the head."""
+        return self.head.kernels(features)
+
+    def respond(self, kernels: Tensor, search: Tensor) -> Tensor:
+        """Kernels (M, ...) and features (N, C, H, W) -> (N, 5, A, H - 5, W - 5) float32."""
+        return self.head.respond(kernels, search)
+
+
+class UpChannelHead(nn.Module):
+    """A kernel of ``width`` channels for each of the 2 + 4 numbers of each anchor.
+
+    The correlation is divided by the square root of how many products it sums, as attention does
+    it: random weights then give logits near 1 and not near 20, from which SGD recovers badly. The
+    functions that the head can be are the published one's.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.exemplar_score = nn.Conv2d(inputs, 2 * ANCHORS * width, 3)
+        self.exemplar_box = nn.Conv2d(inputs, 4 * ANCHORS * width, 3)
+        self.search_score = nn.Conv2d(inputs, width, 3)
+        self.search_box = nn.Conv2d(inputs, width, 3)
+        self.adjust = nn.Conv2d(4 * ANCHORS, 4 * ANCHORS, 1)
+        self.width = width
+
+    def kernels(self, features: Tensor) -> Tensor:
+        """(M, C, h, w) -> (M, 5 A, width, h - 2, w - 2): of the scores, then of the deltas."""
+        classes = self.exemplar_score(features).unflatten(1, (2, ANCHORS, self.width))
+        boxes = self.exemplar_box(features).unflatten(1, (4 * ANCHORS, self.width))
+        return torch.cat([classes[:, 1] - classes[:, 0], boxes], 1)
+
+    def respond(self, kernels: Tensor, search: Tensor) -> Tensor:
+        score, box = self.search_score(search), self.search_box(search)
+        # float32: see SiamFC.respond
+        with torch.autocast(search.device.type, enabled=False):
+            kernels = kernels.float() * kernels[0, 0].numel() ** -0.5
+            logits = correlate_kernels(kernels[:, :ANCHORS], score.float())
+            deltas = correlate_kernels(kernels[:, ANCHORS:], box.float())
+            bias = self.adjust.bias
+            assert bias is not None
+            deltas = F.conv2d(deltas, self.adjust.weight.float(), bias.float())
+            return torch.cat([logits.unsqueeze(1), deltas.unflatten(1, (4, ANCHORS))], 1)
+
+
+class DepthwiseHead(nn.Module):
+    """Two branches, for scores and for deltas, that mix the channels after the correlation."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.score = _Branch(inputs, width, 2 * ANCHORS)
+        self.box = _Branch(inputs, width, 4 * ANCHORS)
+
+    def kernels(self, features: Tensor) -> Tensor:
+        """(M, C, h, w) -> (M, 2 width, h - 2, w - 2)."""
+        return torch.cat([self.score.exemplar(features), self.box.exemplar(features)], 1)
+
+    def respond(self, kernels: Tensor, search: Tensor) -> Tensor:
+        score, box = kernels.chunk(2, 1)
+        classes = self.score(score, search).unflatten(1, (2, ANCHORS))
+        deltas = self.box(box, search).unflatten(1, (4, ANCHORS))
+        return torch.cat([classes[:, 1:] - classes[:, :1], deltas], 1)
+
+
+class _Branch(nn.Module):
+    def __init__(self, inputs: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.exemplar = _layer(inputs, width, 3)
+        self.search = _layer(inputs, width, 3)
+        self.mix = nn.Sequential(*_layer(width, width, 1), nn.Conv2d(width, outputs, 1))
+
+    def forward(self, kernels: Tensor, search: Tensor) -> Tensor:
+        features = self.search(search)
+        with torch.autocast(search.device.type, enabled=False):
+            response = correlate_channels(kernels.float(), features.float())
+        out: Tensor = self.mix(response.to(features.dtype))
+        return out.float()
+
+
+def _layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)
+    )
+
+
+_HEADS: dict[str, type[UpChannelHead] | type[DepthwiseHead]] = {
+    "upchannel": UpChannelHead,
+    "depthwise": DepthwiseHead,
+}

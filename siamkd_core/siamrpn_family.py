@@ -1,0 +1,90 @@
+"""SiamRPN in training: a logit and a box for each anchor, of which 64 a pair are learnt from."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from siamkd_core.anchors import anchor_boxes, decode, overlap
+from siamkd_core.distributed import predecessors, share_of_mean
+from siamkd_core.family import Answer, images
+from siamkd_core.losses.rpn import anchor_cross_entropy, box_smooth_l1
+from siamkd_core.rpn_targets import RpnTargets, rpn_targets
+from siamkd_core.siamrpn import SiamRPN
+from siamkd_core.task import Batch
+
+BETA = 1 / 9
+"""Of the boxes' smooth L1. The paper's sigma could not be read; sigma = 3 is that of Faster R-CNN's
+proposal network, whose deltas these are."""
+
+
+class SiamRPNFamily:
+    """A :class:`siamkd_core.family.Family`; K is the number of anchors.
+
+    Args:
+        search_size: side of the search crops in pixels.
+        box_weight: weight of the boxes' loss against the scores'.
+        dtype: that the features are computed in.
+
+    Raises:
+        ConfigError: a search size that anchors do not fit.
+    """
+
+    def __init__(self, search_size: int, box_weight: float, dtype: torch.dtype) -> None:
+        self.anchors = anchor_boxes(search_size)
+        self.box_weight, self.dtype = box_weight, dtype
+
+    def answer(self, network: nn.Module, batch: Batch) -> Answer:
+        siamrpn = cast(SiamRPN, network)
+        exemplar, search = images(batch)
+        with self._precision(exemplar):
+            z, x = siamrpn.embed(exemplar), siamrpn.embed(search)
+            response = siamrpn.respond(siamrpn.kernels(z), x)
+        return Answer(z, x, response[:, 0], response[:, 1:])
+
+    def label_loss(self, answer: Answer, batch: Batch) -> Tensor:
+        parts = self.label_parts(answer, batch)
+        return parts["score"] + parts["box"]
+
+    def label_parts(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        assert answer.deltas is not None
+        drawn = self.targets(batch)
+        score = anchor_cross_entropy(answer.logits, drawn.positive, drawn.negative)
+        box = box_smooth_l1(answer.deltas, drawn.deltas, drawn.positive, BETA)
+        return {"score": score, "box": self.box_weight * box}
+
+    def strange_loss(self, network: nn.Module, answer: Answer, batch: Batch) -> Tensor:
+        """Of the anchors that are drawn from the pair: those on its target must say no as well."""
+        siamrpn = cast(SiamRPN, network)
+        with self._precision(answer.search):
+            kernels = siamrpn.kernels(predecessors(answer.exemplar))
+            logits = siamrpn.respond(kernels, answer.search)[:, 0]
+        drawn = self.targets(batch)
+        loss = anchor_cross_entropy(
+            logits, torch.zeros_like(drawn.positive), drawn.positive | drawn.negative
+        )
+        targets = batch["identity"][:, 0].contiguous()
+        differ = (batch["identity"][:, 1] != predecessors(targets)).float()
+        return share_of_mean(loss, differ)
+
+    def hits(self, answer: Answer, batch: Batch) -> Tensor:
+        """1 where the box of the highest logit overlaps the target's by half or more."""
+        assert answer.deltas is not None
+        iou = overlap(batch["box"], decode(answer.deltas, self._anchors(answer.deltas)))
+        peak = answer.logits.flatten(1).argmax(1, keepdim=True)
+        return (iou.flatten(1).gather(1, peak).squeeze(1) >= 0.5).float()
+
+    def targets(self, batch: Batch) -> RpnTargets:
+        """The anchors that each pair of a batch is learnt from, the same whenever asked."""
+        boxes = batch["box"]
+        return rpn_targets(boxes, batch["number"], self._anchors(boxes))
+
+    def _anchors(self, where: Tensor) -> Tensor:
+        if self.anchors.device != where.device:
+            self.anchors = self.anchors.to(where.device)
+        return self.anchors
+
+    def _precision(self, where: Tensor) -> torch.autocast:
+        return torch.autocast(where.device.type, self.dtype, enabled=self.dtype != torch.float32)
