@@ -24,7 +24,6 @@ from siamkd_core.architectures import architecture
 from siamkd_core.config import from_mapping, to_mapping
 from siamkd_core.errors import ConfigError, ModelFileError
 from siamkd_core.network import SiameseNetwork
-from siamkd_core.siamfc import count_parameters
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import RpnTrackerConfig, ScoreConfig, TrackerConfig
 
@@ -74,17 +73,14 @@ class ModelCard:
 def new_card(
     name: str, family: str, widths: tuple[int, ...], head: HeadConfig | None = None
 ) -> ModelCard:
-    """The card of a network without weights yet, with its family's default tracker parameters.
+    """A card with its family's default tracker parameters; ``parameters`` is 0 until a network of
+    it is counted.
 
     Raises:
-        ConfigError: no such family, or a head where none belongs, or the other way round.
-        ModelFileError: widths that do not exist.
+        ConfigError: no such family.
     """
     tracker = architecture(family).tracker()
-    card = ModelCard(name, family, widths, 0, tracker=tracker, head=head)
-    with torch.device("meta"):  # no memory: the doubled network has 360 MB
-        parameters = count_parameters(build_network(card))
-    return replace(card, parameters=parameters)
+    return ModelCard(name, family, widths, 0, tracker=tracker, head=head)
 
 
 def find_model(model: str | Path) -> Path:

@@ -24,6 +24,7 @@ from siamkd_core.modelfile import (
 )
 from siamkd_core.pairs import PairDataset, find_sources
 from siamkd_core.recipe import RecipeConfig
+from siamkd_core.siamfc import count_parameters
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.task import Validation
 
@@ -49,13 +50,15 @@ def fresh(
     The weights depend on these arguments alone, not on what else a run trains.
 
     Raises:
-        ConfigError: ``start_from`` is another network, or the architecture has no such head.
-        ModelFileError: no such model, or widths that do not exist.
+        ConfigError: no such architecture, or ``start_from`` is another network.
+        ModelFileError: no such model, or widths or a head that do not exist.
     """
     card = new_card(name, architecture, widths, head)
+    torch.manual_seed(seed)
+    network = build_network(card)
+    card = replace(card, parameters=count_parameters(network))
     if not start_from:
-        torch.manual_seed(seed)
-        return Pupil(build_network(card), card, {})
+        return Pupil(network, card, {})
     network, base = load_model(start_from)
     if (base.architecture, base.widths, base.head) != (architecture, widths, head):
         raise ConfigError(

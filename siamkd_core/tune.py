@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import yaml
@@ -15,29 +16,44 @@ from siamkd_core.evaluate import run_sequence
 from siamkd_core.metrics import macro_mean, measure
 from siamkd_core.sequences import Sequence
 from siamkd_core.tracker import Tracker
-from siamkd_core.tracker_config import TrackerConfig
+from siamkd_core.tracker_config import RpnTrackerConfig, SearchConfig, TrackerConfig
 
-RANGES = {
-    "scale_step": (1.02, 1.06),
-    "scale_penalty": (0.94, 1.0),
-    "scale_rate": (0.2, 0.8),
-    "window": (0.02, 0.35),
-    "exemplar_share": (0.0, 0.5),
+RANGES: dict[type[SearchConfig], dict[str, tuple[float, float]]] = {
+    TrackerConfig: {
+        "scale_step": (1.02, 1.06),
+        "scale_penalty": (0.94, 1.0),
+        "scale_rate": (0.2, 0.8),
+        "window": (0.02, 0.35),
+        "exemplar_share": (0.0, 0.5),
+    },
+    RpnTrackerConfig: {
+        "penalty_k": (0.0, 0.3),
+        "size_rate": (0.1, 0.7),
+        "window": (0.1, 0.6),
+        "exemplar_share": (0.0, 0.5),
+    },
 }
-"""Uniform range of each parameter that is searched."""
+"""Uniform range of each parameter that is searched, by family."""
+
+Config = TypeVar("Config", bound=SearchConfig)
 
 
-def propose(base: TrackerConfig, trial: int, seed: int) -> TrackerConfig:
+def propose(base: Config, trial: int, seed: int) -> Config:
     """Trial 0 is ``base``; every other one is drawn from RANGES by its number and the seed."""
     if trial == 0:
         return base
     rng = np.random.default_rng((seed, trial))
-    drawn = {name: round(float(rng.uniform(*span)), 4) for name, span in RANGES.items()}
+    spans = RANGES[type(base)]
+    drawn = {name: round(float(rng.uniform(*span)), 4) for name, span in spans.items()}
     return replace(base, **drawn)  # type: ignore[arg-type]
 
 
-def parse_candidate(text: str) -> TrackerConfig:
+def parse_candidate(text: str, kind: type[Config]) -> Config:
     """``exemplar_share=0.3,window=0.13`` -> those parameters, the others at their defaults.
+
+    Args:
+        text: of this form.
+        kind: the class of the family's parameters.
 
     Raises:
         ConfigError: not of this form, an unknown parameter, or a value out of range.
@@ -46,7 +62,7 @@ def parse_candidate(text: str) -> TrackerConfig:
     if not all(equals for _, equals, _ in pairs):
         raise ConfigError(f"--candidate {text!r}: expected name=value,name=value")
     values = {name.strip(): yaml.safe_load(value) for name, _, value in pairs}
-    return from_mapping(TrackerConfig, values, f"--candidate {text!r}")
+    return from_mapping(kind, values, f"--candidate {text!r}")
 
 
 def segments(sequence: Sequence, frames: int, count: int) -> list[Sequence]:
@@ -72,7 +88,7 @@ def segments(sequence: Sequence, frames: int, count: int) -> list[Sequence]:
 
 def try_config(
     tracker: Tracker,
-    config: TrackerConfig,
+    config: TrackerConfig | RpnTrackerConfig,
     sequences: list[Sequence],
     on_frame: Callable[[], None] | None = None,
 ) -> float:

@@ -66,4 +66,5 @@ def _beside(search: Tensor, exemplars: int, channels: int) -> Tensor:
 
 def _one_by_one(out: Tensor, exemplars: int, each: int) -> Tensor:
     """(N / M, M K, h, w) -> (N, K, h, w)."""
-    return out.unflatten(1, (exemplars, each)).transpose(0, 1).flatten(0, 1)
+    apart: Tensor = out.unflatten(1, (exemplars, each)).transpose(0, 1)
+    return apart.flatten(0, 1)

@@ -6,11 +6,10 @@ from siamkd_core.backend import TorchBackend
 from siamkd_core.device import resolve_device, resolve_precision
 from siamkd_core.errors import ConfigError
 from siamkd_core.siamfc import SiamFC
+from siamkd_core.siamrpn import HeadConfig, SiamRPN
 
 
-def trained_looking_network():
-    torch.manual_seed(0)
-    network = SiamFC((4, 8, 8, 8, 4))
+def trained_looking(network):
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 2)
@@ -20,20 +19,26 @@ def trained_looking_network():
     return network.eval()
 
 
-def test_folding_batch_norm_does_not_change_the_response():
+@pytest.mark.parametrize("kind", ["siamfc", "upchannel", "depthwise"])
+def test_folding_batch_norm_does_not_change_the_answer(kind):
     rng = np.random.default_rng(0)
+    torch.manual_seed(0)
     z = rng.integers(0, 256, (127, 127, 3), np.uint8)
     x = rng.integers(0, 256, (3, 175, 175, 3), np.uint8)
-    network = trained_looking_network()
+    widths = (4, 8, 8, 8, 4)
+    made = SiamFC(widths) if kind == "siamfc" else SiamRPN(widths, HeadConfig(kind, 6))
+    network = trained_looking(made)
     with torch.no_grad():
         expected = network(
             torch.from_numpy(z).permute(2, 0, 1)[None].float(),
             torch.from_numpy(x).permute(0, 3, 1, 2).float(),
-        )[:, 0].numpy()
+        ).numpy()
     backend = TorchBackend(network, "cpu", "float32")
     found = backend.respond(backend.embed_exemplar(z), x)
-    assert found.shape == (3, 7, 7)
-    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    assert found.shape == ((3, 7, 7) if kind == "siamfc" else (3, 5, 5, 7, 7))
+    near = 2e-3 * np.abs(expected).max()
+    assert found == pytest.approx(expected.reshape(found.shape), abs=near)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in backend.network.modules())
 
 
 def test_unknown_device_and_precision_say_what_there_is():

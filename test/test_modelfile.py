@@ -5,10 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from siamkd_core.errors import ModelFileError
-from siamkd_core.modelfile import load_model, read_card, save_model
+from siamkd_core.errors import ConfigError, ModelFileError
+from siamkd_core.modelfile import build_network, load_model, new_card, read_card, save_model
 from siamkd_core.siamfc import SiamFC
-from siamkd_core.tracker_config import ScoreConfig
+from siamkd_core.siamrpn import HeadConfig
+from siamkd_core.tracker_config import RpnTrackerConfig, ScoreConfig, TrackerConfig
 
 
 def test_what_is_saved_is_loaded(tiny_model):
@@ -25,6 +26,19 @@ def test_a_card_survives_the_round_trip(tiny_model, tmp_path):
     changed = replace(card, name="other", score=ScoreConfig(1.5, -2.0), measured={"auc": 0.5})
     path = save_model(network, changed, tmp_path)
     assert replace(read_card(path), sha256="") == replace(changed, sha256="")
+
+
+def test_a_siamrpn_and_its_own_parameters_survive_the_round_trip(tmp_path):
+    card = new_card("rpn", "siamrpn", (4, 5, 6, 6, 3), HeadConfig("depthwise", 5))
+    card = replace(card, tracker=RpnTrackerConfig(penalty_k=0.05, size_rate=0.4))
+    path = save_model(build_network(card), card, tmp_path)
+    network, read = load_model(path)
+    assert replace(read, sha256="") == card
+    assert network.head_config == card.head
+    with pytest.raises(ConfigError, match="TrackerConfig, a siamrpn has RpnTrackerConfig"):
+        replace(card, tracker=TrackerConfig())
+    with pytest.raises(ModelFileError, match="no head"):
+        build_network(replace(new_card("fc", "siamfc", (2,) * 5), head=HeadConfig()))
 
 
 def test_a_changed_file_is_refused(tiny_model):

@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from siamkd_core.anchors import anchor_boxes
 from siamkd_core.box import Box
 from siamkd_core.crop import crop_square, exemplar_side, mean_colour
 from siamkd_core.errors import BoxError, ImageError, SiamkdError
-from siamkd_core.modelfile import ModelCard
+from siamkd_core.modelfile import ModelCard, new_card
+from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker import Tracker, load_tracker
-from siamkd_core.tracker_config import ScoreConfig, TrackerConfig
+from siamkd_core.tracker_config import RpnTrackerConfig, ScoreConfig, TrackerConfig
 
 
 class SeeingBackend:
@@ -204,3 +206,57 @@ def test_a_real_network_runs_and_names_itself(tiny_model):
     track = one.update(scene(100, 100))
     assert np.isfinite(track.box).all() and 0 <= track.score <= 1
     assert one.backend.describe()["device"].startswith("CPU")
+
+
+class ReshapingBackend(SeeingBackend):
+    """A region proposal head that sees: each anchor is as sure as its box is bright and its
+    surroundings are dark."""
+
+    def respond(self, exemplar, crops):
+        anchors = anchor_boxes(crops.shape[1]).numpy()
+        bright = crops[0].mean(2) > 100
+        total = np.pad(bright.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        x, y, w, h = anchors
+        left, top = np.clip(x, 0, 271).astype(int), np.clip(y, 0, 271).astype(int)
+        right, low = np.clip(x + w, 0, 271).astype(int), np.clip(y + h, 0, 271).astype(int)
+        inside = total[low, right] - total[top, right] - total[low, left] + total[top, left]
+        overlap = inside / (w * h + bright.sum() - inside)
+        answer = np.zeros((1, 5, *x.shape), np.float32)
+        answer[0, 0] = 20 * (overlap - 0.5)
+        return answer
+
+
+RPN_CARD = replace(new_card("reshaping", "siamrpn", (2,) * 5, HeadConfig()), score=None)
+
+
+def drawn(cx, cy, w, h):
+    image = np.full((240, 320, 3), 20, np.uint8)
+    image[round(cy - h / 2) : round(cy + h / 2), round(cx - w / 2) : round(cx + w / 2)] = 250
+    return image
+
+
+def test_a_box_of_a_siamrpn_takes_the_targets_new_aspect_ratio():
+    one = Tracker(ReshapingBackend(), RPN_CARD)
+    one.init(drawn(150, 120, 60, 60), Box(120, 90, 60, 60))
+    for step in range(1, 30):
+        grown = min(step, 12)
+        track = one.update(drawn(150 + step, 120, 60 + 3 * grown, 60 - 1.5 * grown))
+    assert track.box.w / track.box.h == pytest.approx(96 / 42, rel=0.15)
+    assert track.box.cx == pytest.approx(150 + step, abs=8)
+    assert track.score > 0.8 and track.value == pytest.approx(track.peak, abs=8)
+
+
+def test_the_sides_of_a_siamrpns_box_stay_bounded():
+    class Growing(SeeingBackend):
+        def respond(self, exemplar, crops):
+            answer = np.zeros((1, 5, 5, 19, 19), np.float32)
+            answer[:, 0] = 20
+            answer[:, 3], answer[:, 4] = 3, -3
+            return answer
+
+    config = RpnTrackerConfig(penalty_k=0.0, size_rate=1.0)
+    one = Tracker(Growing(), replace(RPN_CARD, tracker=config))
+    one.init(drawn(150, 120, 60, 60), Box(120, 90, 60, 60))
+    for _ in range(5):
+        box = one.update(drawn(150, 120, 60, 60)).box
+    assert box.w == pytest.approx(320) and box.h == pytest.approx(4)

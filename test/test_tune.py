@@ -9,17 +9,19 @@ from siamkd_core.cli import main
 from siamkd_core.errors import ConfigError
 from siamkd_core.modelfile import read_card
 from siamkd_core.sequences import Sequence
-from siamkd_core.tracker_config import TrackerConfig
+from siamkd_core.tracker_config import RpnTrackerConfig, TrackerConfig
 from siamkd_core.tune import RANGES, parse_candidate, propose, segments
 
 
-def test_proposals_are_reproducible_and_in_range():
-    base = TrackerConfig()
+@pytest.mark.parametrize("base", [TrackerConfig(), RpnTrackerConfig()])
+def test_proposals_are_reproducible_and_in_range(base):
     assert propose(base, 0, 7) == base
     assert propose(base, 3, 7) == propose(base, 3, 7) != propose(base, 4, 7)
     for trial in range(1, 30):
         config = propose(base, trial, 0)
-        assert all(low <= getattr(config, n) <= high for n, (low, high) in RANGES.items())
+        assert all(
+            low <= getattr(config, n) <= high for n, (low, high) in RANGES[type(base)].items()
+        )
 
 
 def test_segments_are_spread_and_start_where_the_target_is():
@@ -75,4 +77,11 @@ def test_candidates_take_the_place_of_random_sets(tmp_path, tiny_model, capsys):
 )
 def test_an_impossible_candidate_says_so(text, says):
     with pytest.raises(ConfigError, match=says):
-        parse_candidate(text)
+        parse_candidate(text, TrackerConfig)
+
+
+def test_a_candidate_is_of_the_models_family():
+    config = parse_candidate("penalty_k=0.05,window=0.3", RpnTrackerConfig)
+    assert config == RpnTrackerConfig(penalty_k=0.05, window=0.3)
+    with pytest.raises(ConfigError, match="unknown key 'scale_step'"):
+        parse_candidate("scale_step=1.1", RpnTrackerConfig)

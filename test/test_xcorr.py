@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from siamkd_core.xcorr import cross_correlate
+from siamkd_core.xcorr import correlate_channels, correlate_kernels, cross_correlate
 
 
 def loops(z, x):
@@ -37,3 +37,19 @@ def test_gradcheck():
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="does not fit"):
         cross_correlate(torch.zeros(2, 3, 2, 2), torch.zeros(3, 3, 4, 4))
+
+
+def test_several_kernels_and_single_channels_equal_plain_loops():
+    torch.manual_seed(3)
+    kernels = torch.randn(2, 3, 4, 3, 2, dtype=torch.float64)
+    x = torch.randn(4, 4, 7, 9, dtype=torch.float64)
+    several = correlate_kernels(kernels, x)
+    alone = correlate_channels(kernels[:, 0], x)
+    assert several.shape == (4, 3, 5, 8) and alone.shape == (4, 4, 5, 8)
+    for n in range(4):
+        for k in range(3):
+            expected = loops(kernels[n // 2, k].numpy(), x[n].numpy())
+            assert several[n, k].numpy() == pytest.approx(expected)
+        for c in range(4):
+            expected = loops(kernels[n // 2, 0, c : c + 1].numpy(), x[n, c : c + 1].numpy())
+            assert alone[n, c].numpy() == pytest.approx(expected)

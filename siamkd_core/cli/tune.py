@@ -6,8 +6,12 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from siamkd_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from siamkd_core.tracker_config import RpnTrackerConfig, TrackerConfig
 
 HELP = "choose a calibrated model's tracker parameters; writes its card, resumes"
 
@@ -41,18 +45,18 @@ def run(args: argparse.Namespace) -> int:
     from siamkd_core.modelfile import find_model, read_card, write_card
     from siamkd_core.sequences import read_sequences
     from siamkd_core.tracker import load_tracker
-    from siamkd_core.tracker_config import TrackerConfig
     from siamkd_core.tune import parse_candidate, propose, segments, try_config
 
     if args.trials < 1 or args.segments < 1 or args.frames < 2:
         raise ConfigError("tuning needs at least one of --trials and --segments and two --frames")
-    configs = [parse_candidate(text) for text in args.candidate] or [
-        propose(TrackerConfig(), trial, args.seed) for trial in range(args.trials)
-    ]
     chosen = choose_sequences(read_sequences(args.folder), args.sequences)
     sequences = [run for s in chosen for run in segments(s, args.frames, args.segments)]
     path = find_model(args.model)
     tracker = load_tracker(path, args.device)
+    kind = type(tracker.config)
+    configs = [parse_candidate(text, kind) for text in args.candidate] or [
+        propose(kind(), trial, args.seed) for trial in range(args.trials)
+    ]
     # Trials already made, by the settings that decide them: an interrupted search goes on.
     log = path.with_name(f"{path.stem}_tuning.jsonl")
     score = tracker.card.score
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     with Progress(console=console) as progress:
         frames = sum(len(s.frames) for s in sequences)
         bar = progress.add_task("tune", total=len(configs) * frames)
-        results: list[tuple[float, TrackerConfig]] = []
+        results: list[tuple[float, TrackerConfig | RpnTrackerConfig]] = []
         for trial, config in enumerate(configs):
             key = json.dumps(to_mapping(config))
             if key not in done:
@@ -77,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
                     file.write(line + "\n")
                 console.print(f"trial {trial}: mean IoU {done[key]:.4f}  {key}", highlight=False)
             progress.update(bar, completed=(trial + 1) * frames)
-            results.append((done[key], from_mapping(TrackerConfig, json.loads(key), str(log))))
+            results.append((done[key], from_mapping(kind, json.loads(key), str(log))))
     best, config = max(results, key=lambda r: r[0])
     card = read_card(path)
     facts = {
