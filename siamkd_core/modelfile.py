@@ -198,8 +198,19 @@ def load_model(model: str | Path) -> tuple[SiameseNetwork, ModelCard]:
     return network.float().eval(), card
 
 
-def check_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:
+def check_weights(
+    network: nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    where: str,
+    called: Mapping[str, str] | None = None,
+) -> None:
     """Compare names and shapes.
+
+    Args:
+        network: that the weights are for.
+        weights: by the network's names.
+        where: the file named in the error.
+        called: what the file calls a tensor, where that differs.
 
     Raises:
         ModelFileError: lists the tensors that are missing, extra or of another shape.
@@ -209,10 +220,11 @@ def check_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], where
         for k, v in network.state_dict().items()
         if not k.endswith("num_batches_tracked")
     }
-    problems = [f"missing {k} {s}" for k, s in wanted.items() if k not in weights]
-    problems += [f"extra {k} {tuple(v.shape)}" for k, v in weights.items() if k not in wanted]
+    name = {k: (called or {}).get(k, k) for k in (*wanted, *weights)}
+    problems = [f"missing {name[k]} {s}" for k, s in wanted.items() if k not in weights]
+    problems += [f"extra {name[k]} {tuple(v.shape)}" for k, v in weights.items() if k not in wanted]
     problems += [
-        f"{k} is {tuple(weights[k].shape)}, the card's architecture has {s}"
+        f"{name[k]} is {tuple(weights[k].shape)}, the card's architecture has {s}"
         for k, s in wanted.items()
         if k in weights and tuple(weights[k].shape) != s
     ]

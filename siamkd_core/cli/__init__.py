@@ -9,7 +9,16 @@ from importlib import import_module
 from siamkd_core import __version__
 from siamkd_core.errors import SiamkdError
 
-VERBS = ("prepare", "inspect", "train", "tune", "calibrate", "track", "evaluate")
+VERBS = (
+    "prepare",
+    "inspect",
+    "train",
+    "import-weights",
+    "tune",
+    "calibrate",
+    "track",
+    "evaluate",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"siamkd {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name in VERBS:
-        module = import_module(f"siamkd_core.cli.{name}")
+        module = import_module(f"siamkd_core.cli.{name.replace('-', '_')}")
         verb = verbs.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(verb)
         verb.set_defaults(run=module.run)
