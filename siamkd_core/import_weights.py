@@ -92,8 +92,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # a broken pickle raises anything: KeyError, EOFError ...
         raise ModelFileError(
-            f"{path} is no file of tensors alone: {repr(error).splitlines()[0][:200]}; a checkpoint "
-            "that holds other objects must be saved again as net.state_dict() where it came from"
+            f"{path} is no file of tensors alone: {repr(error).splitlines()[0][:200]}; one "
+            "of other objects must be saved again as net.state_dict() where it came from"
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
