@@ -25,7 +25,7 @@ from siamkd_core.evaluate import run_sequence
 from siamkd_core.freeze import FreezeConfig
 from siamkd_core.image import read_image
 from siamkd_core.labels import response_labels
-from siamkd_core.loss import balanced_bce, balanced_bce_per_map
+from siamkd_core.losses.logistic import balanced_bce, balanced_bce_per_map
 from siamkd_core.metrics import measure
 from siamkd_core.modelfile import ModelCard, load_model, save_model
 from siamkd_core.pairs import Pair, PairDataset, PairsConfig, Source, find_sources
