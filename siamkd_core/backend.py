@@ -87,11 +87,10 @@ class TorchBackend:
 
 def fold_batch_norm(network: SiamFC) -> SiamFC:
     """Fold every BatchNorm into the convolution before it, in place; the same function, faster."""
-    for layer in network.backbone:
-        if not isinstance(layer, nn.Sequential):
-            continue
-        convolution, normalisation = layer[0], layer[1]
-        if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
-            layer[0] = fuse_conv_bn_eval(convolution, normalisation)
-            layer[1] = nn.Identity()
+    for layers in (part for part in network.modules() if isinstance(part, nn.Sequential)):
+        for index in range(len(layers) - 1):
+            convolution, normalisation = layers[index], layers[index + 1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
+                layers[index] = fuse_conv_bn_eval(convolution, normalisation)
+                layers[index + 1] = nn.Identity()
     return network

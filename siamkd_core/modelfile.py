@@ -36,8 +36,9 @@ class ModelCard:
     Attributes:
         name: of the model, the file's stem.
         architecture: family; ``siamfc`` is the only one.
-        widths: channel widths of the backbone's convolutions.
+        widths: channel widths of the backbone.
         parameters: number of learnable values.
+        backbone: one of :data:`siamkd_core.siamfc.BACKBONES`.
         preprocessing: what the network is fed with.
         tracker: parameters of the tracker, chosen with this model.
         score: how a response peak becomes a probability; None: not calibrated yet.
@@ -50,6 +51,7 @@ class ModelCard:
     architecture: str
     widths: tuple[int, ...]
     parameters: int
+    backbone: str = "alexnet"
     sha256: str = ""
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(PREPROCESSING))
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
@@ -79,14 +81,14 @@ def build_network(card: ModelCard) -> SiamFC:
     """The network a card describes, with fresh weights.
 
     Raises:
-        ModelFileError: an architecture or widths that do not exist.
+        ModelFileError: an architecture, backbone or widths that do not exist.
     """
     if card.architecture != "siamfc":
         raise ModelFileError(
             f"{card.name}: unknown architecture {card.architecture!r}; known: siamfc"
         )
     try:
-        return SiamFC(card.widths)
+        return SiamFC(card.widths, card.backbone)
     except ValueError as error:
         raise ModelFileError(f"{card.name}: {error}") from error
 

@@ -17,6 +17,7 @@ from siamkd_core.family import family_of
 from siamkd_core.held_out import HeldOut
 from siamkd_core.modelfile import ModelCard, build_network, load_model, save_model
 from siamkd_core.pairs import PairDataset, find_sources
+from siamkd_core.pretrained import load_pretrained
 from siamkd_core.recipe import RecipeConfig
 from siamkd_core.siamfc import count_parameters
 from siamkd_core.task import Validation
@@ -31,30 +32,45 @@ class Pupil(NamedTuple):
 
 
 def fresh(
-    name: str, architecture: str, widths: tuple[int, ...], seed: int, start_from: str = ""
+    name: str,
+    architecture: str,
+    widths: tuple[int, ...],
+    seed: int,
+    start_from: str = "",
+    backbone: str = "alexnet",
+    pretrained: bool = False,
 ) -> Pupil:
-    """A network with random weights, or those of a model of the same architecture and widths.
+    """A network with random weights, or those of a model of the same architecture, backbone and
+    widths, or (``pretrained``) those of an image classifier in the backbone.
 
     The weights depend on these arguments alone, not on what else a run trains.
 
     Raises:
-        ConfigError: ``start_from`` is of another architecture or other widths.
-        ModelFileError: no such model, or widths that do not exist.
+        ConfigError: ``start_from`` is of another architecture, backbone or other widths; no
+            pretrained weights fit or their package is missing.
+        ModelFileError: no such model, or a backbone or widths that do not exist.
     """
-    card = ModelCard(name, architecture, widths, 0)
+    card = ModelCard(name, architecture, widths, 0, backbone)
     torch.manual_seed(seed)
     network: nn.Module = build_network(card)
     card = replace(card, parameters=count_parameters(network))
+    if pretrained:
+        return Pupil(network, card, {"pretrained": load_pretrained(network)})
     if not start_from:
         return Pupil(network, card, {})
     network, base = load_model(start_from)
-    if (base.architecture, base.widths) != (architecture, widths):
+    found, wanted = ((one.architecture, one.backbone, one.widths) for one in (base, card))
+    if found != wanted:
         raise ConfigError(
-            f"{start_from} is a {base.architecture} with the widths {base.widths}, the recipe has "
-            f"a {architecture} with {widths}; they must be the same to start from it"
+            f"{start_from} is {_words(*found)}, the recipe has {_words(*wanted)}; they must be the "
+            "same to start from it"
         )
     origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
     return Pupil(network, card, {"started_from": origin})
+
+
+def _words(architecture: str, backbone: str, widths: tuple[int, ...]) -> str:
+    return f"a {architecture} with {backbone} and the widths {widths}"
 
 
 class PairTask:

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from siamkd_core.alexnet import TEACHER_WIDTHS
+from siamkd_core.errors import ConfigError
 from siamkd_core.pair_task import PairTask, fresh
 from siamkd_core.recipe import RecipeConfig, check_model_name
 from siamkd_core.run import run
-from siamkd_core.siamfc import TEACHER_WIDTHS
 from siamkd_core.task import Batch
 
 
@@ -22,18 +23,25 @@ class TrainConfig(RecipeConfig):
 
     Attributes:
         name: of the model file that comes out.
-        widths: channel widths of the AlexNet.
-        start_from: shipped name or path of a model to fine-tune, of the same widths; empty for
-            random weights.
+        backbone: one of :data:`siamkd_core.siamfc.BACKBONES`.
+        widths: channel widths of the backbone.
+        pretrained: start the backbone from an image classifier, see
+            :mod:`siamkd_core.pretrained`.
+        start_from: shipped name or path of a model to fine-tune, of the same backbone and widths;
+            empty for random weights.
     """
 
     name: str = "siamfc"
+    backbone: str = "alexnet"
     widths: tuple[int, ...] = TEACHER_WIDTHS
+    pretrained: bool = False
     start_from: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_model_name(self.name)
+        if self.pretrained and self.start_from:
+            raise ConfigError("pretrained and start_from both give the first weights: choose one")
 
 
 def train(
@@ -66,7 +74,15 @@ class TrainTask(PairTask):
         dtype: torch.dtype,
         commit: str,
     ) -> None:
-        pupil = fresh(config.name, "siamfc", config.widths, config.seed, config.start_from)
+        pupil = fresh(
+            config.name,
+            "siamfc",
+            config.widths,
+            config.seed,
+            config.start_from,
+            config.backbone,
+            config.pretrained,
+        )
         super().__init__(config, data, device, dtype, commit, [pupil])
         self.config = config
 
