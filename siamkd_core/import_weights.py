@@ -24,11 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from siamkd_core.alexnet import NORM_EPS
 from siamkd_core.errors import ModelFileError
 from siamkd_core.import_layouts import BLOCKS, LAYOUTS, Layout, tensor_names
 from siamkd_core.modelfile import ModelCard, build_network, check_weights, new_card, save_model
 from siamkd_core.recipe import check_model_name
-from siamkd_core.siamfc import NORM_EPS, count_parameters
+from siamkd_core.siamfc import count_parameters
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import RpnTrackerConfig
 
@@ -174,4 +175,4 @@ def _card(
         return new_card(name, layout.family, widths)
     theirs = {ours: module for module, ours in layout.heads[kind].items()}
     width = outputs(theirs["search_score" if kind == "upchannel" else "score.search.0"])
-    return new_card(name, layout.family, widths, HeadConfig(kind, width))
+    return new_card(name, layout.family, widths, head=HeadConfig(kind, width))

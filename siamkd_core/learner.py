@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from siamkd_core.distributed import rank, share_batch_norm, size, total
 from siamkd_core.engine_config import EngineConfig
-from siamkd_core.freeze import check_layers, frozen_layers, set_training
+from siamkd_core.freeze import Frozen, check_layers, frozen_layers, set_training
 from siamkd_core.task import Batch, Task
 
 
@@ -51,7 +51,7 @@ class Learner:
         )
         # float16 gradients underflow without a scale; bfloat16 and float32 do not need one
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-        self._frozen: frozenset[str] | None = None
+        self._frozen: Frozen | None = None
         self._losses: nn.Module
 
     @property

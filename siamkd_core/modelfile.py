@@ -38,9 +38,10 @@ class ModelCard:
     Attributes:
         name: of the model, the file's stem.
         architecture: family, one of :data:`siamkd_core.architectures.ARCHITECTURES`.
-        widths: channel widths of the backbone's convolutions.
-        head: of a siamrpn; None in other families.
+        widths: channel widths of the backbone.
         parameters: number of learnable values.
+        backbone: one of :data:`siamkd_core.siamfc.BACKBONES`.
+        head: of a siamrpn; None in other families.
         preprocessing: what the network is fed with.
         tracker: parameters of the tracker, chosen with this model; of its family's class.
         score: how a response peak becomes a probability; None: not calibrated yet.
@@ -53,13 +54,14 @@ class ModelCard:
     architecture: str
     widths: tuple[int, ...]
     parameters: int
+    backbone: str = "alexnet"
+    head: HeadConfig | None = None
     sha256: str = ""
     preprocessing: dict[str, Any] = field(default_factory=lambda: dict(PREPROCESSING))
     tracker: TrackerConfig | RpnTrackerConfig = field(default_factory=TrackerConfig)
     score: ScoreConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
-    head: HeadConfig | None = None
 
     def __post_init__(self) -> None:
         wanted = architecture(self.architecture).tracker
@@ -71,7 +73,11 @@ class ModelCard:
 
 
 def new_card(
-    name: str, family: str, widths: tuple[int, ...], head: HeadConfig | None = None
+    name: str,
+    family: str,
+    widths: tuple[int, ...],
+    backbone: str = "alexnet",
+    head: HeadConfig | None = None,
 ) -> ModelCard:
     """A card with its family's default tracker parameters; ``parameters`` is 0 until a network of
     it is counted.
@@ -80,7 +86,7 @@ def new_card(
         ConfigError: no such family.
     """
     tracker = architecture(family).tracker()
-    return ModelCard(name, family, widths, 0, tracker=tracker, head=head)
+    return ModelCard(name, family, widths, 0, backbone, head, tracker=tracker)
 
 
 def find_model(model: str | Path) -> Path:
@@ -104,10 +110,10 @@ def build_network(card: ModelCard) -> SiameseNetwork:
     """The network a card describes, with fresh weights.
 
     Raises:
-        ModelFileError: an architecture, widths or a head that do not exist.
+        ModelFileError: an architecture, backbone, widths or a head that do not exist.
     """
     try:
-        return architecture(card.architecture).build(card.widths, card.head)
+        return architecture(card.architecture).build(card.widths, card.backbone, card.head)
     except (ValueError, ConfigError) as error:
         raise ModelFileError(f"{card.name}: {error}") from error
 

@@ -15,14 +15,9 @@ from siamkd_core.device import short
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.family import family_of
 from siamkd_core.held_out import HeldOut
-from siamkd_core.modelfile import (
-    ModelCard,
-    build_network,
-    load_model,
-    new_card,
-    save_model,
-)
+from siamkd_core.modelfile import ModelCard, build_network, load_model, new_card, save_model
 from siamkd_core.pairs import PairDataset, find_sources
+from siamkd_core.pretrained import load_pretrained
 from siamkd_core.recipe import RecipeConfig
 from siamkd_core.siamfc import count_parameters
 from siamkd_core.siamrpn import HeadConfig
@@ -43,35 +38,44 @@ def fresh(
     widths: tuple[int, ...],
     seed: int,
     start_from: str = "",
+    backbone: str = "alexnet",
+    pretrained: bool = False,
     head: HeadConfig | None = None,
 ) -> Pupil:
-    """A network with random weights, or those of a model of the same architecture, widths and head.
+    """A network with random weights, or those of a model of the same architecture, backbone, widths
+    and head, or (``pretrained``) those of an image classifier in the backbone.
 
     The weights depend on these arguments alone, not on what else a run trains.
 
     Raises:
-        ConfigError: no such architecture, or ``start_from`` is another network.
-        ModelFileError: no such model, or widths or a head that do not exist.
+        ConfigError: no such architecture; ``start_from`` is another network; no pretrained weights
+            fit or their package is missing.
+        ModelFileError: no such model, or a backbone, widths or head that do not exist.
     """
-    card = new_card(name, architecture, widths, head)
+    card = new_card(name, architecture, widths, backbone, head)
     torch.manual_seed(seed)
     network = build_network(card)
     card = replace(card, parameters=count_parameters(network))
+    if pretrained:
+        return Pupil(network, card, {"pretrained": load_pretrained(network)})
     if not start_from:
         return Pupil(network, card, {})
     network, base = load_model(start_from)
-    if (base.architecture, base.widths, base.head) != (architecture, widths, head):
+    found, wanted = ((one.architecture, one.backbone, one.widths, one.head) for one in (base, card))
+    if found != wanted:
         raise ConfigError(
-            f"{start_from} is a {_described(base)}, the recipe has a {_described(card)}; they must "
-            "be the same to start from it"
+            f"{start_from} is {_words(*found)}, the recipe has {_words(*wanted)}; they must be the "
+            "same to start from it"
         )
     origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
     return Pupil(network, card, {"started_from": origin})
 
 
-def _described(card: ModelCard) -> str:
-    head = f" and a {card.head.kind} head of {card.head.width}" if card.head else ""
-    return f"{card.architecture} with the widths {card.widths}{head}"
+def _words(
+    architecture: str, backbone: str, widths: tuple[int, ...], head: HeadConfig | None
+) -> str:
+    more = f" and a {head.kind} head of {head.width}" if head else ""
+    return f"a {architecture} with {backbone} and the widths {widths}{more}"
 
 
 class PairTask:

@@ -13,7 +13,6 @@ import torch
 from siamkd_core.device import resolve_precision, short
 from siamkd_core.distributed import joined, rank, size
 from siamkd_core.engine import fit
-from siamkd_core.freeze import FreezeConfig
 from siamkd_core.modelfile import load_model
 from siamkd_core.recipe import RecipeConfig
 from siamkd_core.schedule import ScheduleConfig
@@ -104,7 +103,7 @@ def shortened(config: C) -> C:
         epochs=4 if schedule.milestones else 2,
         pairs_per_epoch=config.batch_size,
         schedule=schedule,
-        freeze=tuple(FreezeConfig(phase.layers, 1) for phase in config.freeze),
+        freeze=tuple(replace(phase, until_epoch=1) for phase in config.freeze),
         validation_pairs=min(config.validation_pairs, 2),
         tracking_every=min(config.tracking_every, 1),
         tracking_frames=3,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from siamkd_core.distributed import predecessors, share_of_mean
 from siamkd_core.family import Answer, images
 from siamkd_core.labels import response_labels
-from siamkd_core.loss import balanced_bce_per_map
+from siamkd_core.losses.logistic import balanced_bce_per_map
 from siamkd_core.siamfc import STRIDE, SiamFC
 from siamkd_core.task import Batch
 

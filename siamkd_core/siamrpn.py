@@ -1,27 +1,33 @@
-"""SiamRPN: an AlexNet without groups, and a head that scores and refines anchors.
+"""SiamRPN: a backbone, and a head that scores and refines anchors.
 
 Li et al., "High Performance Visual Tracking with Siamese Region Proposal Network", 2018; the
 depth-wise head is that of Li et al., "SiamRPN++", 2019. Layers and sizes as in the authors' public
-DaSiamRPN and pysot. Any channel widths; with DOUBLED_WIDTHS and a head of 512 the up-channel
-network has 90,436,132 parameters.
+DaSiamRPN and pysot; their AlexNet has no groups. Any channel widths; with DOUBLED_WIDTHS and a head
+of 512 the up-channel network has 90,436,132 parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from siamkd_core.alexnet import TEACHER_WIDTHS, AlexNet
 from siamkd_core.anchors import ANCHORS
+from siamkd_core.efficientnet import EfficientNet
 from siamkd_core.errors import ConfigError
 from siamkd_core.network import SiameseNetwork
-from siamkd_core.siamfc import TEACHER_WIDTHS, AlexNet
 from siamkd_core.xcorr import correlate_channels, correlate_kernels
 
 DOUBLED_WIDTHS = tuple(2 * width for width in TEACHER_WIDTHS)
+BACKBONES: Mapping[str, Callable[[Sequence[int]], AlexNet | EfficientNet]] = {
+    "alexnet": partial(AlexNet, groups=1, last_norm=True),
+    "efficientnet": EfficientNet,
+}
 
 
 @dataclass(frozen=True)
@@ -53,18 +59,28 @@ class SiamRPN(SiameseNetwork):
     depends on their difference alone, so that is what comes out: target minus background.
 
     Args:
-        widths: out-channels of the five AlexNet convolutions.
+        widths: channel widths of the backbone.
         head: kind and width of the head.
+        backbone: one of :data:`BACKBONES`.
+
+    Raises:
+        ValueError: no such backbone, or widths that it cannot have.
     """
 
     def __init__(
-        self, widths: Sequence[int] = TEACHER_WIDTHS, head: HeadConfig | None = None
+        self,
+        widths: Sequence[int] = TEACHER_WIDTHS,
+        head: HeadConfig | None = None,
+        backbone: str = "alexnet",
     ) -> None:
         super().__init__()
+        if backbone not in BACKBONES:
+            raise ValueError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
         self.widths = tuple(int(w) for w in widths)
         self.head_config = head or HeadConfig()
-        self.backbone = AlexNet(self.widths, groups=1, last_norm=True)
-        self.head = _HEADS[self.head_config.kind](self.widths[-1], self.head_config.width)
+        features = BACKBONES[backbone](self.widths)
+        self.backbone = features
+        self.head = _HEADS[self.head_config.kind](features.channels, self.head_config.width)
 
     def kernels(self, features: Tensor) -> Tensor:
         """Features (M, C, 6, 6) -> (M, ...), by the head."""

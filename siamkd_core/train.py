@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from siamkd_core.alexnet import TEACHER_WIDTHS
+from siamkd_core.errors import ConfigError
 from siamkd_core.pair_task import PairTask, fresh
 from siamkd_core.recipe import RecipeConfig, check_model_name
 from siamkd_core.run import run
-from siamkd_core.siamfc import TEACHER_WIDTHS
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.task import Batch
 
@@ -24,21 +25,28 @@ class TrainConfig(RecipeConfig):
     Attributes:
         name: of the model file that comes out.
         architecture: family, one of :data:`siamkd_core.architectures.ARCHITECTURES`.
-        widths: channel widths of the AlexNet.
+        backbone: one of :data:`siamkd_core.siamfc.BACKBONES`.
+        widths: channel widths of the backbone.
         head: of a siamrpn.
-        start_from: shipped name or path of a model to fine-tune, of the same architecture, widths
-            and head; empty for random weights.
+        pretrained: start the backbone from an image classifier, see
+            :mod:`siamkd_core.pretrained`.
+        start_from: shipped name or path of a model to fine-tune, of the same architecture,
+            backbone, widths and head; empty for random weights.
     """
 
     name: str = "siamfc"
     architecture: str = "siamfc"
+    backbone: str = "alexnet"
     widths: tuple[int, ...] = TEACHER_WIDTHS
     head: HeadConfig | None = None
+    pretrained: bool = False
     start_from: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_model_name(self.name)
+        if self.pretrained and self.start_from:
+            raise ConfigError("pretrained and start_from both give the first weights: choose one")
 
 
 def train(
@@ -77,6 +85,8 @@ class TrainTask(PairTask):
             config.widths,
             config.seed,
             config.start_from,
+            config.backbone,
+            config.pretrained,
             config.head,
         )
         super().__init__(config, data, device, dtype, commit, [pupil])

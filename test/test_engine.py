@@ -277,6 +277,24 @@ def test_frozen_layers_stay_until_their_epoch(tmp_path):
     assert [mean > 0 for _, mean in seen] == [False, False, True]
 
 
+def test_frozen_statistics_leave_the_weights_to_learn(tmp_path):
+    task = ToyTask()
+    start = task.networks["a"][0].weight.detach().clone()
+    seen = []
+    original = task.validate
+
+    def validate(networks, epoch):
+        a = networks["a"]
+        seen.append((torch.equal(a[0].weight, start), float(a[1].running_mean.abs().sum())))
+        return original(networks, epoch)
+
+    task.validate = validate
+    phase = FreezeConfig(("1",), until_epoch=2, statistics_only=True)
+    train_toy(tmp_path, replace(CONFIG, freeze=(phase,), ema=0.0), task)
+    assert not any(same for same, _ in seen)
+    assert [mean > 0 for _, mean in seen] == [False, False, True]
+
+
 def test_freezing_refuses_what_makes_no_sense(tmp_path):
     for layers, message in ((("7",), "no layer 7; there are: 0, 1"), (("0", "1", "4"), "left")):
         with pytest.raises(ConfigError, match=message):

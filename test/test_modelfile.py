@@ -29,7 +29,7 @@ def test_a_card_survives_the_round_trip(tiny_model, tmp_path):
 
 
 def test_a_siamrpn_and_its_own_parameters_survive_the_round_trip(tmp_path):
-    card = new_card("rpn", "siamrpn", (4, 5, 6, 6, 3), HeadConfig("depthwise", 5))
+    card = new_card("rpn", "siamrpn", (4, 5, 6, 6, 3), head=HeadConfig("depthwise", 5))
     card = replace(card, tracker=RpnTrackerConfig(penalty_k=0.05, size_rate=0.4))
     path = save_model(build_network(card), card, tmp_path)
     network, read = load_model(path)

@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from siamkd_core.alexnet import TEACHER_WIDTHS
 from siamkd_core.errors import ConfigError
-from siamkd_core.siamfc import TEACHER_WIDTHS, count_parameters
+from siamkd_core.siamfc import count_parameters
 from siamkd_core.siamrpn import DOUBLED_WIDTHS, HeadConfig, SiamRPN
 
 WIDTHS = (4, 5, 6, 6, 3)

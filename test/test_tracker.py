@@ -226,7 +226,7 @@ class ReshapingBackend(SeeingBackend):
         return answer
 
 
-RPN_CARD = replace(new_card("reshaping", "siamrpn", (2,) * 5, HeadConfig()), score=None)
+RPN_CARD = replace(new_card("reshaping", "siamrpn", (2,) * 5, head=HeadConfig()), score=None)
 
 
 def drawn(cx, cy, w, h):

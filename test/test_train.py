@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ from synthetic import moving_boxes, write_sequence
 
 from siamkd_core.cli import main
 from siamkd_core.config import from_mapping, load_yaml, to_mapping
-from siamkd_core.errors import SiamkdError
+from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.freeze import FreezeConfig
 from siamkd_core.held_out import HeldOut
 from siamkd_core.learner import Learner
@@ -25,6 +26,7 @@ from siamkd_core.modelfile import find_model, load_model, read_card, write_card
 from siamkd_core.pairs import PairsConfig, SourceConfig
 from siamkd_core.schedule import ScheduleConfig
 from siamkd_core.sequences import read_sequence
+from siamkd_core.siamfc import count_parameters
 from siamkd_core.tracker import load_tracker
 from siamkd_core.tracker_config import ScoreConfig
 from siamkd_core.train import TrainConfig, train
@@ -297,3 +299,42 @@ def test_the_defaults_are_the_published_recipe():
     )
     assert (config.epochs, config.batch_size, config.pairs.search_size) == (50, 8, 239)
     assert config.pairs.sources[0].max_gap == 100
+
+
+def test_a_pretrained_backbone_learns_from_where_it_was(data, tmp_path, monkeypatch):
+    from test_efficientnet import classifier
+
+    from siamkd_core import pretrained
+
+    monkeypatch.setattr(pretrained, "_find", lambda: tmp_path / "lite0.pth")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1.0")
+    tensors = classifier()
+    torch.save(tensors, tmp_path / "lite0.pth")
+    config = replace(
+        CONFIG,
+        epochs=1,
+        pairs_per_epoch=8,
+        backbone="efficientnet",
+        widths=(32, 16, 24, 40, 8),
+        pretrained=True,
+        freeze=(
+            FreezeConfig(("backbone.stem",), 1),
+            FreezeConfig(("backbone.stages",), 1, statistics_only=True),
+        ),
+    )
+    network, card = load_model(run(config, data, tmp_path / "run"))
+    stem, stages = network.backbone.stem, network.backbone.stages
+    assert torch.equal(stem[0].weight, tensors["_conv_stem.weight"].flip(1))
+    ours, theirs = stages[0][0].layers, "_blocks.0."
+    assert not torch.equal(ours[0].weight, tensors[theirs + "_depthwise_conv.weight"])
+    assert torch.equal(ours[1].running_mean, tensors[theirs + "_bn1.running_mean"])
+    assert not torch.equal(network.backbone.necks[0][1].running_mean, torch.zeros(8))
+    assert card.backbone == "efficientnet" and card.parameters == count_parameters(network)
+    assert (
+        card.training["pretrained"]["sha256"]
+        == sha256((tmp_path / "lite0.pth").read_bytes()).hexdigest()
+    )
+    with pytest.raises(ConfigError, match="choose one"):
+        replace(config, start_from="siamfc_half")
+    with pytest.raises(ConfigError, match=r"with alexnet and the widths .* must be the same"):
+        run(replace(config, pretrained=False, start_from="siamfc_half"), data, tmp_path / "other")

@@ -1,10 +1,11 @@
-"""Losses: pure functions of logits and labels."""
+"""The loss against the label: logistic, balanced between target and background."""
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from siamkd_core.losses.precision import at_least_float32
 
 
 def balanced_bce(logits: Tensor, labels: Tensor) -> Tensor:
@@ -26,8 +27,7 @@ def balanced_bce_per_map(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (N,) float32 (float64 for float64).
     """
-    # half precision would lose the small losses of easy cells; float64 stays, for gradcheck
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     cell = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     positive = labels.flatten(1)
     negative = 1 - positive

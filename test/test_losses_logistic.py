@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from siamkd_core.loss import balanced_bce
+from siamkd_core.losses.logistic import balanced_bce
 
 
 def test_golden_by_hand():

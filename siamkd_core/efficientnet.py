@@ -1,0 +1,138 @@
+"""A pyramid of EfficientNet-Lite0 features with the geometry of SiamFC's AlexNet.
+
+EfficientNet-Lite0 (Tan and Le, 2019; the Lite variant has no squeeze-and-excitation, and ReLU6)
+keeps sizes by padding. What padding may have touched is cut off: five cells on each side leave 6x6
+cells of a 127 px exemplar and 22x22 of a 255 px search region, as AlexNet gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CUT = 5
+"""Cells cut off each side."""
+LITE0_WIDTHS = (32, 16, 24, 40, 80, 112)
+"""Out-channels of the stem and the first five stages of EfficientNet-Lite0."""
+
+
+class _Stage(NamedTuple):
+    blocks: int
+    expansion: int
+    kernel: int
+    stride: int
+
+
+STAGES = (
+    _Stage(1, 1, 3, 1),
+    _Stage(2, 6, 3, 2),
+    _Stage(2, 6, 5, 2),
+    _Stage(3, 6, 3, 2),
+    _Stage(3, 6, 5, 1),
+)
+FINE = 3
+"""Stages up to the features of stride 8; the last stage's have 16."""
+
+
+class EfficientNet(nn.Module):
+    """(N, 3, H, W) float, BGR 0..255, sides 8k + 7 -> (N, C, H', W') at stride 8.
+
+    Args:
+        widths: out-channels of the stem, of three or five stages, and of the neck. With three, C is
+            the neck's width; with five, features of stride 16 stand behind those of stride 8, and
+            C is twice as much.
+
+    Attributes:
+        channels: C.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        if len(widths) not in (FINE + 2, len(STAGES) + 2) or any(w < 1 for w in widths):
+            raise ValueError(
+                "an EfficientNet has positive widths of its stem, of three or five stages and of "
+                f"its neck, got {tuple(widths)}"
+            )
+        super().__init__()
+        stem, *stages, neck = widths
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, stem, 3, 2, 1, bias=False), _norm(stem), nn.ReLU6(inplace=True)
+        )
+        self.stages = nn.ModuleList()
+        for entering, leaving, stage in zip([stem, *stages], stages, STAGES, strict=False):
+            first = _Block(entering, leaving, stage.expansion, stage.kernel, stage.stride)
+            more = (
+                _Block(leaving, leaving, stage.expansion, stage.kernel, 1)
+                for _ in range(stage.blocks - 1)
+            )
+            self.stages.append(nn.Sequential(first, *more))
+        levels = [stages[FINE - 1], *stages[FINE:][-1:]]
+        self.necks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(level, neck, 1, bias=False), nn.BatchNorm2d(neck))
+            for level in levels
+        )
+        self.channels = neck * len(levels)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for part in self.necks:
+            # keeps the products of pretrained features as they are
+            nn.init.orthogonal_(part[0].weight)  # type: ignore[index]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Raises ValueError for other sides: their cells would not lie on those of an exemplar."""
+        height, width = images.shape[-2:]
+        if height % 8 != 7 or width % 8 != 7:
+            raise ValueError(f"an EfficientNet needs sides of 8k + 7 pixels, got {width}x{height}")
+        # to the range of its ImageNet weights; their channel order is in the stem (pretrained.py)
+        features = self.stem((images - 127.0) / 128.0)
+        for stage in self.stages[:FINE]:
+            features = stage(features)
+        fine = self.necks[0](_cut(features, features.shape))
+        if len(self.necks) == 1:
+            return fine  # type: ignore[no-any-return]
+        shape = features.shape
+        for stage in self.stages[FINE:]:
+            features = stage(features)
+        # cell j lies on cell 2j of the fine ones
+        sides = [2 * side - 1 for side in features.shape[-2:]]
+        coarse = F.interpolate(features, sides, mode="bilinear", align_corners=True)
+        return torch.cat((fine, self.necks[1](_cut(coarse, shape))), 1)
+
+
+class _Block(nn.Module):
+    """Inverted residual: expand, filter each channel, project."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.residual = stride == 1 and inputs == outputs
+        wide = inputs * expansion
+        expand = (
+            (nn.Conv2d(inputs, wide, 1, bias=False), _norm(wide), nn.ReLU6(inplace=True))
+            if expansion > 1
+            else ()
+        )
+        self.layers = nn.Sequential(
+            *expand,
+            nn.Conv2d(wide, wide, kernel, stride, kernel // 2, groups=wide, bias=False),
+            _norm(wide),
+            nn.ReLU6(inplace=True),
+            nn.Conv2d(wide, outputs, 1, bias=False),
+            _norm(outputs),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        out: Tensor = self.layers(features)
+        return features + out if self.residual else out
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    # eps and momentum that EfficientNet was published with
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+def _cut(features: Tensor, shape: Sequence[int]) -> Tensor:
+    return features[..., CUT : shape[-2] - CUT, CUT : shape[-1] - CUT]

@@ -1,0 +1,75 @@
+"""Teacher-soft loss: answer every position as the teacher does."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from siamkd_core.losses.precision import at_least_float32
+
+
+def teacher_soft(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Divergence of the student's responses from the teacher's.
+
+    ``L_TS = tau^2 mean_u KL(p_T(u) || p_S(u))`` over the positions u, see
+    :func:`bernoulli_divergence`.
+
+    The form, a KL divergence of softened classifications, is remembered to be the paper's, as is
+    tau = 1 with less certainty; the paper adds a regression term, and SiamFC has no regression.
+
+    Our choice: every position weighs the same, unlike in the label loss. That balances because its
+    positives are few and its minimum without balance is "background everywhere"; the teacher's
+    probabilities come from the balanced loss already, and each position has its own target, with
+    its minimum where student and teacher agree, whatever it weighs.
+
+    Args:
+        student: (N, 1, R, R) logits; the gradient reaches them only.
+        teacher: (N, 1, R, R) logits.
+        temperature: tau, above 0.
+
+    Returns:
+        (N,) float32 (float64 for float64); 0 where both agree everywhere.
+
+    Raises:
+        ValueError: shapes that differ, or a temperature that is not above 0.
+    """
+    return bernoulli_divergence(student, teacher.detach(), temperature)
+
+
+def bernoulli_divergence(student: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """``tau^2 mean_u KL(p(u) || q(u))`` of the two-class distributions of two response maps.
+
+    SiamFC has one logit v a position, so ``p = (sigmoid(v / tau), sigmoid(-v / tau))``: the softmax
+    of (v, 0), the natural reading of a classification loss here (our choice). The factor tau^2
+    keeps the size of the gradients as tau grows (Hinton, Vinyals and Dean 2015, section 2). Nothing
+    is detached.
+
+    Args:
+        student: (N, 1, R, R) logits of q.
+        target: (N, 1, R, R) logits of p.
+        temperature: tau, above 0.
+
+    Returns:
+        (N,) float32 (float64 for float64).
+
+    Raises:
+        ValueError: shapes that differ, or a temperature that is not above 0.
+    """
+    if student.shape != target.shape:
+        raise ValueError(
+            f"responses of one size are compared, got {tuple(student.shape)} and "
+            f"{tuple(target.shape)}"
+        )
+    if not temperature > 0:
+        raise ValueError(f"the temperature must be above 0, got {temperature}")
+    # log-probabilities, because 1 - sigmoid(v) is 0 in float32 from v = 17 on
+    q, p = (_log_probabilities(v, temperature) for v in (student, target))
+    cell = F.kl_div(q, p, reduction="none", log_target=True).sum(0)
+    return temperature**2 * cell.flatten(1).mean(1)
+
+
+def _log_probabilities(logits: Tensor, temperature: float) -> Tensor:
+    """(2, ...) of target and background."""
+    softened = at_least_float32(logits) / temperature
+    return torch.stack([F.logsigmoid(softened), F.logsigmoid(-softened)])

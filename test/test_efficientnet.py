@@ -1,0 +1,163 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from siamkd_core.alexnet import AlexNet
+from siamkd_core.backend import fold_batch_norm
+from siamkd_core.efficientnet import LITE0_WIDTHS, EfficientNet
+from siamkd_core.errors import ConfigError, ModelFileError
+from siamkd_core.pretrained import fill, load_pretrained
+from siamkd_core.siamfc import SiamFC, response_size
+
+THIN = (4, 4, 4, 6, 8, 8, 4)
+# kernel, stride, expansion, input and output channels of the blocks, as EfficientNet-B0 lists them
+BLOCKS = (
+    *((3, 1, 1, 32, 16), (3, 2, 6, 16, 24), (3, 1, 6, 24, 24)),
+    *((5, 2, 6, 24, 40), (5, 1, 6, 40, 40)),
+    *((3, 2, 6, 40, 80), (3, 1, 6, 80, 80), (3, 1, 6, 80, 80)),
+    *((5, 1, 6, 80, 112), (5, 1, 6, 112, 112), (5, 1, 6, 112, 112)),
+)
+
+
+def classifier(seed=0):
+    """Tensors with the published names and shapes, filled with random numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+
+    def convolution(name, outputs, inputs, kernel):
+        scale = (inputs * kernel * kernel) ** -0.5
+        shape = (outputs, inputs, kernel, kernel)
+        tensors[name + ".weight"] = scale * torch.randn(shape, generator=generator)
+
+    def norm(name, channels):
+        for member, low in (("weight", 0.8), ("bias", -0.2), ("running_mean", -0.2)):
+            tensors[f"{name}.{member}"] = low + 0.4 * torch.rand(channels, generator=generator)
+        tensors[name + ".running_var"] = 0.5 + torch.rand(channels, generator=generator)
+
+    convolution("_conv_stem", 32, 3, 3)
+    norm("_bn0", 32)
+    for number, (kernel, _, expansion, inputs, outputs) in enumerate(BLOCKS):
+        name, wide = f"_blocks.{number}.", inputs * expansion
+        if expansion > 1:
+            convolution(name + "_expand_conv", wide, inputs, 1)
+            norm(name + "_bn0", wide)
+        convolution(name + "_depthwise_conv", wide, 1, kernel)
+        norm(name + "_bn1", wide)
+        convolution(name + "_project_conv", outputs, wide, 1)
+        norm(name + "_bn2", outputs)
+    return tensors
+
+
+def reference(tensors, rgb):
+    """Outputs of the blocks for normalised RGB: the published network, written out."""
+
+    def layer(x, convolution, norm, stride=1, groups=1):
+        weight = tensors[convolution + ".weight"]
+        x = F.conv2d(x, weight, None, stride, weight.shape[-1] // 2, groups=groups)
+        mean, variance = (tensors[f"{norm}.running_{kind}"] for kind in ("mean", "var"))
+        x = (x - mean[:, None, None]) / (variance[:, None, None] + 1e-3) ** 0.5
+        return x * tensors[norm + ".weight"][:, None, None] + tensors[norm + ".bias"][:, None, None]
+
+    x = layer(rgb, "_conv_stem", "_bn0", 2).clamp(0, 6)
+    outputs = []
+    for number, (_, stride, expansion, _, _) in enumerate(BLOCKS):
+        name, y = f"_blocks.{number}.", x
+        if expansion > 1:
+            y = layer(y, name + "_expand_conv", name + "_bn0").clamp(0, 6)
+        y = layer(y, name + "_depthwise_conv", name + "_bn1", stride, y.shape[1]).clamp(0, 6)
+        y = layer(y, name + "_project_conv", name + "_bn2")
+        x = x + y if stride == 1 and x.shape == y.shape else y
+        outputs.append(x)
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def bgr():
+    return torch.rand(1, 3, 127, 127, generator=torch.Generator().manual_seed(3)) * 255
+
+
+def test_pretrained_features_are_those_of_the_published_network(bgr):
+    tensors = classifier()
+    network = EfficientNet((*LITE0_WIDTHS, 16)).eval()
+    fill(network, tensors)
+    outputs = reference(tensors, (bgr.flip(1) - 127) / 128)
+    fine, coarse = outputs[4], outputs[10]
+    assert fine.shape == (1, 40, 16, 16) and coarse.shape == (1, 112, 8, 8)
+    with torch.no_grad():
+        for neck, source in zip(network.necks, (fine, coarse), strict=True):
+            neck[1].running_mean.zero_()
+            neck[1].running_var.fill_(1 - neck[1].eps)
+            torch.nn.init.dirac_(neck[0].weight)
+            assert source.shape[1] >= 16
+        got = network(bgr)
+    assert torch.allclose(got[:, :16], fine[:, :16, 5:-5, 5:-5], atol=1e-4)
+    # an even fine cell sees the coarse one it lies on, an odd one the mean of its neighbours
+    assert torch.allclose(got[:, 16:, 1::2, 1::2], coarse[:, :16, 3:6, 3:6], atol=1e-4)
+    between = (coarse[:, :16, 2:5, 3:6] + coarse[:, :16, 3:6, 3:6]) / 2
+    assert torch.allclose(got[:, 16:, 0::2, 1::2], between, atol=1e-4)
+
+
+def test_the_classifier_must_be_the_one_expected():
+    tensors = classifier()
+    del tensors["_blocks.3._bn1.bias"]
+    with pytest.raises(ModelFileError, match=r"_blocks\.3\._bn1\.bias is missing"):
+        fill(EfficientNet((*LITE0_WIDTHS, 8)), tensors)
+    tensors = classifier() | {"_conv_stem.weight": torch.zeros(32, 3, 5, 5)}
+    with pytest.raises(ModelFileError, match=r"_conv_stem\.weight is \(32, 3, 5, 5\)"):
+        fill(EfficientNet((*LITE0_WIDTHS[:4], 8)), tensors)
+
+
+@pytest.mark.parametrize("network", [SiamFC((4, 4, 4, 4, 4)), SiamFC(THIN, "efficientnet")])
+def test_only_a_lite0_can_be_pretrained(network):
+    with pytest.raises(ConfigError, match="backbone efficientnet with the widths"):
+        load_pretrained(network)
+
+
+@pytest.mark.parametrize("widths", [THIN, (4, 4, 4, 6, 4)])
+@pytest.mark.parametrize("size", [127, 143, 207, 215, 223, 239, 255])
+def test_the_geometry_is_alexnets(widths, size):
+    image = torch.zeros(1, 3, size, size)
+    with torch.no_grad():
+        ours, alexnet = EfficientNet(widths).eval()(image), AlexNet((2, 2, 2, 2, 2)).eval()(image)
+    assert ours.shape[-2:] == alexnet.shape[-2:]
+    assert ours.shape[1] == widths[-1] * (2 if len(widths) == 7 else 1)
+
+
+def test_the_response_peaks_where_the_exemplar_was_cut():
+    torch.manual_seed(1)
+    network = SiamFC((8, 8, 8, 16, 16, 16, 16), "efficientnet").eval()
+    search = torch.rand(1, 3, 255, 255) * 255
+    for dx, dy in ((0, 0), (16, -32), (-48, 16)):  # whole cells of both levels
+        left, top = 64 + dx, 64 + dy
+        exemplar = search[:, :, top : top + 127, left : left + 127]
+        with torch.no_grad():
+            z, x = network.embed(exemplar), network.embed(search)
+            # the same cells are seen through other padding only
+            mean = x.mean((0, 2, 3), keepdim=True)
+            response = network.respond(z - mean, x - mean)[0, 0]
+        assert response.shape == (response_size(255),) * 2 == (17, 17)
+        peak = divmod(int(response.argmax()), 17)
+        assert peak == (8 + dy // 8, 8 + dx // 8)
+
+
+def test_folding_changes_nothing(bgr):
+    torch.manual_seed(2)
+    network = SiamFC(THIN, "efficientnet")
+    network.train()
+    for _ in range(3):
+        network.embed(bgr.repeat(2, 1, 1, 1))
+    network.eval()
+    with torch.no_grad():
+        before = network.embed(bgr)
+        folded = fold_batch_norm(network)
+        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+        assert torch.allclose(folded.embed(bgr), before, atol=1e-4)
+
+
+def test_impossible_widths_and_sides_are_refused():
+    with pytest.raises(ValueError, match="three or five stages"):
+        EfficientNet((8, 8, 8, 8, 8, 8))
+    with pytest.raises(ValueError, match="8k \\+ 7 pixels, got 250x250"):
+        EfficientNet(THIN)(torch.zeros(1, 3, 250, 250))
+    with pytest.raises(ValueError, match="unknown backbone 'vgg'; known: alexnet, efficientnet"):
+        SiamFC(THIN, "vgg")
