@@ -49,6 +49,10 @@ class Family(Protocol):
         the pair before it, where that is another target's."""
         ...
 
+    def positive_cells(self, batch: Batch) -> Tensor:
+        """(N, R, R) bool, the cells of the response that the labels hold for the target's."""
+        ...
+
     def hits(self, answer: Answer, batch: Batch) -> Tensor:
         """(N,) 1 where the highest logit lies on the target, else 0."""
         ...

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from siamkd_core.box import Box
 from siamkd_core.draw import (
@@ -19,10 +20,10 @@ from siamkd_core.draw import (
     contact_sheet,
     draw_track,
 )
+from siamkd_core.family import Family
 from siamkd_core.image import Image
-from siamkd_core.labels import response_labels
 from siamkd_core.pairs import Drawn, PairDataset, PairDetail
-from siamkd_core.siamfc import STRIDE, response_size
+from siamkd_core.siamfc import STRIDE
 
 ZOOM = 2
 """Pixels of the picture per pixel of a crop."""
@@ -30,32 +31,32 @@ GAP = 2 * ZOOM
 NAME_LENGTH = 22
 
 
-def pair_sheet(pairs: PairDataset, count: int, label_radius: float, columns: int = 3) -> Image:
+def pair_sheet(pairs: PairDataset, count: int, family: Family, columns: int = 3) -> Image:
     """The first ``count`` pairs: exemplar, search region, boxes, and the cells that are positive.
 
     Args:
         pairs: of training.
         count: at least 1.
-        label_radius: see :func:`siamkd_core.labels.response_labels`.
+        family: whose labels are drawn.
         columns: pairs in a row.
 
     Returns:
         (H, W, 3) uint8 BGR.
     """
     details = [pairs.detail(number) for number in range(count)]
-    tiles = [_tile(detail, label_radius) for detail in details]
+    tiles = [_tile(detail, family) for detail in details]
     width = tiles[0].shape[1]
     captions = [_caption(detail) for detail in details]
     return contact_sheet(tiles, captions, columns=columns, tiles=count, tile_width=width)
 
 
-def _tile(detail: PairDetail, label_radius: float) -> Image:
+def _tile(detail: PairDetail, family: Family) -> Image:
     pair = detail.pair
     negative = bool(pair["offset"].isnan().any())
     exemplar, search = _zoom(pair["exemplar"]), _zoom(pair["search"])
     size = pair["search"].shape[-1]
-    labels = response_labels(response_size(size), STRIDE, label_radius, pair["offset"][None])
-    _draw_labels(search, labels[0, 0].numpy() > 0, size)
+    (positive,) = family.positive_cells(default_collate([pair]))
+    _draw_labels(search, positive.numpy(), size)
     tile: Image = np.full((len(search), exemplar.shape[1] + GAP + len(search), 3), DARK, np.uint8)
     tile[: len(exemplar), : len(exemplar)] = exemplar
     tile[:, -len(search) :] = search

@@ -11,7 +11,7 @@ from siamkd_core.distributed import predecessors, share_of_mean
 from siamkd_core.family import Answer, images
 from siamkd_core.labels import response_labels
 from siamkd_core.losses.logistic import balanced_bce_per_map
-from siamkd_core.siamfc import STRIDE, SiamFC
+from siamkd_core.siamfc import STRIDE, SiamFC, response_size
 from siamkd_core.task import Batch
 
 
@@ -45,6 +45,11 @@ class SiamFCFamily:
         targets = batch["identity"][:, 0].contiguous()
         differ = (batch["identity"][:, 1] != predecessors(targets)).float()
         return share_of_mean(balanced_bce_per_map(response, torch.zeros_like(response)), differ)
+
+    def positive_cells(self, batch: Batch) -> Tensor:
+        size = response_size(batch["search"].shape[-1])
+        labels = response_labels(size, STRIDE, self.label_radius, batch["offset"])
+        return labels.squeeze(1) > 0
 
     def hits(self, answer: Answer, batch: Batch) -> Tensor:
         peak = answer.logits.flatten(1).argmax(1, keepdim=True)

@@ -76,6 +76,9 @@ class SiamRPNFamily:
         peak = answer.logits.flatten(1).argmax(1, keepdim=True)
         return (iou.flatten(1).gather(1, peak).squeeze(1) >= 0.5).float()
 
+    def positive_cells(self, batch: Batch) -> Tensor:
+        return self.targets(batch).positive.any(1)
+
     def targets(self, batch: Batch) -> RpnTargets:
         """The anchors that each pair of a batch is learnt from, the same whenever asked."""
         boxes = batch["box"]

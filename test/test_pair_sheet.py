@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+import torch
 from shard_support import CONFIG, write_data
 
 from siamkd_core.draw import TRUTH
 from siamkd_core.pair_sheet import GAP, ZOOM, pair_sheet
 from siamkd_core.pairs import PairDataset, find_sources
+from siamkd_core.siamfc_family import SiamFCFamily
 
+FAMILY = SiamFCFamily(16.0, torch.float32)
 EXEMPLAR, SIZE = 127 * ZOOM, CONFIG.search_size * ZOOM
 
 
@@ -30,7 +33,7 @@ def greener(data, negative: float) -> tuple[np.ndarray, np.ndarray]:
     plain = pairs[0]["search"].numpy().transpose(1, 2, 0)
     plain = plain.repeat(ZOOM, 0).repeat(ZOOM, 1).astype(float)
     toward = np.abs(plain - TRUTH).sum(2) - np.abs(
-        search_of(pair_sheet(pairs, 1, 16.0)) - TRUTH
+        search_of(pair_sheet(pairs, 1, FAMILY)) - TRUTH
     ).sum(2)
     return toward > 40, pairs[0]["offset"].numpy()
 
@@ -54,6 +57,6 @@ def test_a_negative_pair_has_no_positive_cell(data):
 
 def test_a_sheet_has_a_tile_for_each_pair(data):
     pairs = PairDataset(find_sources(data, CONFIG), CONFIG, 4)
-    wide, tall = pair_sheet(pairs, 4, 16.0, columns=4), pair_sheet(pairs, 4, 16.0, columns=1)
+    wide, tall = pair_sheet(pairs, 4, FAMILY, columns=4), pair_sheet(pairs, 4, FAMILY, columns=1)
     assert wide.shape[1] > 4 * (EXEMPLAR + SIZE) > wide.shape[0]
     assert tall.shape[0] > 4 * SIZE

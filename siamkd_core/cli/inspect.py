@@ -17,9 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import cv2
+    import torch
 
     from siamkd_core.config import load_yaml
     from siamkd_core.errors import ConfigError
+    from siamkd_core.family import family_of
     from siamkd_core.modelfile import write_atomically
     from siamkd_core.pair_sheet import pair_sheet
     from siamkd_core.pairs import PairDataset, find_sources
@@ -31,9 +33,10 @@ def run(args: argparse.Namespace) -> int:
     if output.suffix not in (".png", ".jpg"):
         raise ConfigError(f"--output must end in .png or .jpg, got {args.output}")
     config = load_yaml(TrainConfig, args.config)
+    family = family_of(config.architecture, config, torch.float32)
     sources = find_sources(args.data, config.pairs)
     pairs = PairDataset(sources, config.pairs, args.pairs, config.seed)
-    _, data = cv2.imencode(output.suffix, pair_sheet(pairs, args.pairs, config.label_radius))
+    _, data = cv2.imencode(output.suffix, pair_sheet(pairs, args.pairs, family))
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, data.tobytes())
     print(

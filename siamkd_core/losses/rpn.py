@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from siamkd_core.losses.precision import at_least_float32
 
 
 def anchor_cross_entropy(logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -20,7 +21,7 @@ def anchor_cross_entropy(logits: Tensor, positive: Tensor, negative: Tensor) -> 
     Returns:
         (N,) float32 (float64 for float64).
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     return 0.5 * _mean(F.softplus(-logits), positive) + 0.5 * _mean(F.softplus(logits), negative)
 
 
@@ -38,7 +39,7 @@ def box_smooth_l1(deltas: Tensor, truth: Tensor, positive: Tensor, beta: float) 
     Returns:
         (N,) float32 (float64 for float64), 0 for a pair without positives.
     """
-    deltas = deltas.to(torch.promote_types(deltas.dtype, torch.float32))
+    deltas = at_least_float32(deltas)
     cell = F.smooth_l1_loss(deltas, truth.to(deltas.dtype), beta=beta, reduction="none").sum(1)
     return _mean(cell, positive)
 

@@ -1,0 +1,192 @@
+"""Training a SiamRPN at tiny size, from recipe to tracker."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from synthetic import moving_boxes, write_sequence
+from torch.utils.data import default_collate
+
+from siamkd_core.augment import AugmentConfig
+from siamkd_core.cli import main
+from siamkd_core.config import to_mapping
+from siamkd_core.errors import ConfigError, SiamkdError
+from siamkd_core.evaluate import run_sequence
+from siamkd_core.family import family_of
+from siamkd_core.modelfile import load_model, read_card
+from siamkd_core.pairs import PairDataset, PairsConfig, SourceConfig, find_sources
+from siamkd_core.sequences import read_sequence
+from siamkd_core.siamrpn import HeadConfig, SiamRPN
+from siamkd_core.siamrpn_family import SiamRPNFamily
+from siamkd_core.tracker import load_tracker
+from siamkd_core.tracker_config import RpnTrackerConfig
+from siamkd_core.train import TrainConfig, train
+
+CONFIG = TrainConfig(
+    name="tiny",
+    architecture="siamrpn",
+    widths=(4, 8, 8, 8, 6),
+    head=HeadConfig("upchannel", 6),
+    pairs=PairsConfig(
+        sources=(SourceConfig(("*",)),),
+        holdout=("held",),
+        search_size=191,
+        augment=AugmentConfig(stretch=0.1, shift=20),
+    ),
+    epochs=4,
+    pairs_per_epoch=16,
+    batch_size=4,
+    lr=0.05,
+    lr_end=0.02,
+    clip_norm=10.0,
+    stranger_weight=0.3,
+    validation_pairs=4,
+    workers=0,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    for number, name in enumerate(("one", "two", "held")):
+        write_sequence(root / name, moving_boxes(5, step=2 + number, side=20 + 4 * number))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    monkeypatch.setattr("siamkd_core.runfolder.curves", lambda history: b"")
+
+
+def run(config, data, output, **options):
+    return train(config, data, output, "cpu", "float32", "abc", **options)
+
+
+def batch_of(data, config=CONFIG, count=4):
+    pairs = PairDataset(find_sources(data, config.pairs), config.pairs, count, config.seed)
+    return default_collate([pairs[number] for number in range(count)])
+
+
+def test_a_recipe_becomes_a_tracker_by_the_card_alone(data, tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    config = replace(CONFIG, epochs=1, tracking_every=1, tracking_frames=3)
+    recipe.write_text(yaml.safe_dump(to_mapping(config)))
+    call = ["train", str(recipe), "--data", str(data), "--output", str(tmp_path / "run")]
+    assert main([*call, "--device", "cpu", "--precision", "float32"]) == 0
+    path = tmp_path / "run" / "tiny.safetensors"
+    card = read_card(path)
+    assert (card.architecture, card.head) == ("siamrpn", CONFIG.head)
+    assert card.parameters == sum(p.numel() for p in load_model(path)[0].parameters())
+    assert card.tracker == RpnTrackerConfig()
+    done = run_sequence(load_tracker(path, "cpu", "float32"), read_sequence(data / "held"))
+    assert done.boxes.shape == (5, 4) and (done.boxes[:, 2:] > 0).all()
+    call = ["evaluate", str(data), "--model", str(path), "--output", str(tmp_path / "out")]
+    assert main([*call, "--device", "cpu", "--sequences", "held"]) == 0
+    assert (tmp_path / "out" / "tiny" / "held.txt").is_file(), list((tmp_path / "out").iterdir())
+    assert "tiny" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["upchannel", "depthwise"])
+def test_it_learns(data, tmp_path, kind):
+    config = replace(CONFIG, head=HeadConfig(kind, 6), validation_pairs=0)
+    run(config, data, tmp_path)
+    rows = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
+    columns = {name: [float(row[i]) for row in rows[1:]] for i, name in enumerate(rows[0])}
+    assert {"loss/score", "loss/box", "loss/stranger"} <= set(columns)
+    for epoch in range(4):
+        parts = columns["loss/score"][epoch] + columns["loss/box"][epoch]
+        together = parts + 0.3 * columns["loss/stranger"][epoch]
+        assert columns["loss/epoch"][epoch] == pytest.approx(together, rel=1e-4)
+    assert columns["loss/epoch"][-1] < 0.9 * columns["loss/epoch"][0]
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path):
+    config = replace(CONFIG, epochs=2, validation_pairs=0)
+    whole = run(config, data, tmp_path / "whole")
+    calls = iter(range(100))
+    with pytest.raises(KeyboardInterrupt):
+        run(config, data, tmp_path / "resumed", stop=lambda: next(calls) == 2)
+    resumed = run(config, data, tmp_path / "resumed")
+    before, after = (load_model(path)[0].state_dict() for path in (whole, resumed))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_pairs_loss_does_not_depend_on_its_batch(data):
+    family = family_of("siamrpn", CONFIG, torch.float32)
+    torch.manual_seed(0)
+    network = SiamRPN(CONFIG.widths, CONFIG.head).eval()
+    batch = batch_of(data)
+    with torch.no_grad():
+        answer = family.answer(network, batch)
+        together = family.label_loss(answer, batch)
+        parts = family.label_parts(answer, batch)
+        assert torch.equal(parts["score"] + parts["box"], together)
+        assert answer.logits.shape == (4, 5, 9, 9) and answer.deltas.shape == (4, 4, 5, 9, 9)
+        for n in range(4):
+            row = {name: value[n : n + 1] for name, value in batch.items()}
+            alone = family.label_loss(family.answer(network, row), row)
+            assert together[n].item() == pytest.approx(alone.item(), rel=1e-4)
+
+
+def test_hits_and_losses_of_an_answer_that_is_right(data):
+    """The truth itself as the answer: each pair hits, and no box has a loss."""
+    family = SiamRPNFamily(CONFIG.pairs.search_size, 2.0, torch.float32)
+    batch = batch_of(data)
+    drawn = family.targets(batch)
+    network = SiamRPN(CONFIG.widths, CONFIG.head).eval()
+    answer = family.answer(network, batch)
+    right = answer._replace(logits=40 * drawn.positive - 20.0, deltas=drawn.deltas)
+    assert drawn.positive.flatten(1).any(1).all()
+    cells = family.positive_cells(batch)
+    assert cells.shape == (4, 9, 9) and cells.flatten(1).any(1).all()
+    for row, column in cells[0].nonzero().tolist():
+        place = (torch.tensor([column, row]) - 4) * 8
+        assert (place - batch["offset"][0]).abs().max() < 32
+    assert family.hits(right, batch).tolist() == [1, 1, 1, 1]
+    assert family.label_loss(right, batch).abs().max() < 1e-6
+    wrong = right._replace(logits=-right.logits)
+    assert family.label_parts(wrong, batch)["score"].min() > 9
+    off = right._replace(deltas=drawn.deltas + 1)
+    # four deltas wrong by 1, each 1 - 1/18, twice
+    assert family.label_parts(off, batch)["box"].tolist() == pytest.approx([8 * 17 / 18] * 4)
+
+
+def test_a_stranger_of_the_same_target_costs_nothing(data):
+    family = SiamRPNFamily(CONFIG.pairs.search_size, 1.0, torch.float32)
+    network = SiamRPN(CONFIG.widths, CONFIG.head).eval()
+    batch = batch_of(data)
+    answer = family.answer(network, batch)
+    batch["identity"] = torch.zeros(4, 2, dtype=torch.int64)
+    assert family.strange_loss(network, answer, batch) == 0
+    batch["identity"] = torch.arange(4)[:, None].expand(4, 2).contiguous()
+    assert family.strange_loss(network, answer, batch) > 0
+
+
+def test_a_recipe_that_does_not_fit_says_so(data, tmp_path):
+    pairs = replace(CONFIG.pairs, search_size=199)
+    with pytest.raises(ConfigError, match="multiple of 16"):
+        run(replace(CONFIG, pairs=pairs), data, tmp_path / "a")
+    with pytest.raises(SiamkdError, match="needs a head"):
+        run(replace(CONFIG, head=None), data, tmp_path / "b")
+    with pytest.raises(ConfigError, match="unknown architecture 'siamxyz'; known: siamfc, siamrpn"):
+        run(replace(CONFIG, architecture="siamxyz"), data, tmp_path / "c")
+    base = run(replace(CONFIG, epochs=1, validation_pairs=0), data, tmp_path / "base")
+    with pytest.raises(ConfigError, match=r"upchannel head of 6.*upchannel head of 7"):
+        other = replace(CONFIG, head=HeadConfig(width=7), start_from=str(base))
+        run(other, data, tmp_path / "d")
+
+
+def test_the_committed_recipes_are_whole():
+    from siamkd_core.config import load_yaml
+
+    folder = Path(__file__).parent.parent / "config" / "train"
+    for name, parameters in (("siamrpn", 22_632_932), ("siamrpn_quarter", 1_423_796)):
+        config = load_yaml(TrainConfig, folder / f"{name}.yaml")
+        family_of(config.architecture, config, torch.float32)
+        c, f = config.widths[-1], config.head.width
+        head = 288 * c * f + 32 * f + 420
+        a, b, d, e, _ = config.widths
+        backbone = 364 * a + (25 * a + 1) * b + (9 * b + 1) * d + (9 * d + 1) * e + (9 * e + 1) * c
+        assert backbone + 2 * sum(config.widths) + head == parameters
