@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,30 @@ def tiny_model(folder: Path) -> Path:
         tracker=TrackerConfig(scales=1),
         score=ScoreConfig(slope=0.0, bias=2.0),
     )
+    return save_model(network, card, folder)
+
+
+def tiny_siamrpn(folder: Path) -> Path:
+    """A SiamRPN with random weights, whose boxes go anywhere; its score is 0.88 too."""
+    import torch
+
+    from siamkd_core.modelfile import build_network, new_card, save_model
+    from siamkd_core.siamrpn import HeadConfig
+    from siamkd_core.tracker_config import RpnTrackerConfig, ScoreConfig
+
+    torch.manual_seed(0)
+    card = new_card("tiny_rpn", "siamrpn", (8, 8, 8, 8, 8), head=HeadConfig(width=8))
+    card = replace(
+        card,
+        tracker=RpnTrackerConfig(search_size=255, size_rate=0.6),
+        score=ScoreConfig(slope=0.0, bias=2.0),
+    )
+    network = build_network(card)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    # with the statistics of random weights its answers are of the size of a trained one's
+    network.train()(torch.rand(2, 3, 127, 127) * 255, torch.rand(2, 3, 255, 255) * 255)
     return save_model(network, card, folder)
 
 

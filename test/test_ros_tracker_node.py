@@ -25,6 +25,7 @@ from ros_support import (
     rclpy,
     scene,
     tiny_model,
+    tiny_siamrpn,
     values,
     write_clip,
 )
@@ -32,6 +33,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from siamkd_core.box import Box, iou
 from siamkd_core.modelfile import SHIPPED
+from siamkd_core.tracker import load_tracker
 
 COUNT = itertools.count()
 
@@ -321,6 +323,23 @@ def test_what_the_user_must_change_ends_the_start_in_words(tmp_path: Path) -> No
     assert tracker.wait() == 2
     assert "no_such_model" in tracker.log
     assert "Traceback" not in tracker.log
+
+
+def test_a_model_of_another_family_needs_its_name_alone(tmp_path: Path, other: Observer) -> None:
+    """The boxes are the library's, and their aspect ratio changes."""
+    model = tiny_siamrpn(tmp_path)
+    tracker = start_other(tmp_path, "tracker", model=model, device="cpu", threads=1)
+    alone = load_tracker(model, "cpu")
+    other.connect()
+    other.send(scene(0))
+    other.give(place(0))
+    alone.init(scene(0), place(0))
+    for n in range(1, 10):
+        other.send(scene(n))
+        expected = alone.update(scene(n)).box
+        assert box_of(other.targets[-1]) == pytest.approx(expected, abs=0.01)
+    assert abs(expected.w / expected.h - 1) > 0.05
+    assert tracker.stop() == 0, tracker.log
 
 
 @pytest.mark.skipif(

@@ -57,6 +57,18 @@ def test_one_exemplar_against_many_and_pair_by_pair(kind):
             assert torch.allclose(together[n], alone[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("widths", [(4, 4, 4, 4, 3), (4, 4, 4, 4, 6, 6, 3)])
+def test_the_other_backbone_has_the_same_geometry(widths):
+    network = SiamRPN(widths, HeadConfig(width=5), "efficientnet").eval()
+    with torch.no_grad():
+        features = network.embed(torch.rand(1, 3, 127, 127) * 255)
+        found = network(torch.rand(1, 3, 127, 127) * 255, torch.rand(1, 3, 191, 191) * 255)
+    assert features.shape[1:] == (network.backbone.channels, 6, 6)
+    assert found.shape == (1, 5, 5, 9, 9)
+    with pytest.raises(ValueError, match="alexnet, efficientnet"):
+        SiamRPN(widths, backbone="vgg")
+
+
 def windows(features, side):
     """(C, H, W) -> every (row, column) with its square."""
     for row in range(features.shape[1] - side + 1):
