@@ -112,14 +112,17 @@ def test_memory_is_that_of_the_model(tmp_path):
     widths = (96, 256, 384, 384, 256)
     network = SiamFC(widths)
     card = ModelCard("large", "siamfc", widths, count_parameters(network))
-    large = peak_memory(save_model(network, card, tmp_path), "cpu", "float32", 1)
-    small = peak_memory(tiny_model(tmp_path), "cpu", "float32", 1)
+    peak = peak_memory(save_model(network, card, tmp_path), "cpu", "float32", 1)
     # the weights, and the first layer's output for three search regions of 255 px
     needed = 4 * (card.parameters + 3 * 96 * 123**2)
-    assert large - small > 0.8 * needed
-    assert 0 < small < large < 50 * needed
-    with pytest.raises(SiamkdError, match="no_such_model"):
-        peak_memory("no_such_model", "cpu", "float32", 1)
+    # PyTorch, which is not counted, takes more than the upper bound
+    assert needed < peak < 6 * needed
+
+
+def test_a_process_that_fails_is_told_of(monkeypatch):
+    monkeypatch.setattr("sys.executable", "false")
+    with pytest.raises(SiamkdError, match="mine: the process that measures memory failed"):
+        peak_memory("mine", "cpu", "float32", 1)
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):

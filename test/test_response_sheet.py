@@ -91,6 +91,8 @@ def test_the_scale_of_a_map_is_that_of_all_networks(pairs):
 def test_the_maps_and_figures_are_those_of_the_losses(pairs):
     torch.manual_seed(0)
     teacher, student = (SiamFC(widths).eval() for widths in (WIDTHS, (8, 16, 16, 16, 8)))
+    for network in (teacher, student):
+        network.backbone[-1].weight.data *= 0.02  # logits of some units, as trained ones are
     pair = pairs[0]
     ours = responses(pair, [teacher, student])
     assert ours[0].target_response == ours[0].teacher_soft == 0 < ours[1].teacher_soft
@@ -103,7 +105,7 @@ def test_the_maps_and_figures_are_those_of_the_losses(pairs):
     # the loss is the distance of the maps that are drawn
     distance = sum(np.sum((ours[1].maps[m] - ours[0].maps[m]) ** 2) for m in ("F(z)", "F(Wx)"))
     assert distance == pytest.approx(target_response(*features).item(), rel=1e-4)
-    assert distance > 0.01
+    assert distance > 1e-3
     probabilities = logits[0].sigmoid().squeeze().numpy()
     np.testing.assert_allclose(ours[1].maps["response"], probabilities, rtol=1e-5)
     assert [ours[1].maps[name].shape[0] for name in MAPS] == [6, 22, 22, 17]
