@@ -80,8 +80,8 @@ def test_the_scale_of_a_map_is_that_of_all_networks(pairs):
     torch.manual_seed(0)
     flat = Planted(3, 11)
     flat.pattern = torch.ones(4, 6, 6)
-    sheet = response_sheet(pairs, 1, [Planted(3, 11), flat], ["peaked", "flat"])
-    peaked, even = (strengths(tile(sheet, 0, row, 2, 2), 6) for row in range(2))
+    sheet = response_sheet(pairs, 1, [flat, Planted(3, 11)], ["flat", "peaked"])
+    even, peaked = (strengths(tile(sheet, 0, row, 2, 2), 6) for row in range(2))
     assert peaked.max() == 255
     # a map of 36 equal cells is 1/6 in each
     strongest = unit(attention(Planted(3, 11).pattern[None])).max().item()
