@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,20 @@ def find_model(model: str | Path) -> Path:
             f"no model {str(model)!r}; give the path of a .safetensors file or one of: {names}"
         )
     return path
+
+
+def tell_apart(models: Sequence[str | Path]) -> list[str]:
+    """A short name for each model: its file's, with the folder's where two have the same.
+
+    Raises:
+        ModelFileError: no such model.
+    """
+    paths = [find_model(model) for model in models]
+    stems = [path.stem for path in paths]
+    return [
+        f"{path.parent.name}/{path.stem}" if stems.count(path.stem) > 1 else path.stem
+        for path in paths
+    ]
 
 
 def build_network(card: ModelCard) -> SiamFC:

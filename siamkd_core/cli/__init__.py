@@ -9,7 +9,17 @@ from importlib import import_module
 from siamkd_core import __version__
 from siamkd_core.errors import SiamkdError
 
-VERBS = ("prepare", "inspect", "train", "tune", "calibrate", "track", "evaluate")
+VERBS = (
+    "prepare",
+    "inspect",
+    "train",
+    "maps",
+    "compare",
+    "tune",
+    "calibrate",
+    "track",
+    "evaluate",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
