@@ -9,13 +9,13 @@ from importlib import import_module
 from siamkd_core import __version__
 from siamkd_core.errors import SiamkdError
 
-VERBS = ("prepare", "inspect", "train", "tune", "calibrate", "track", "evaluate")
+VERBS = ("prepare", "inspect", "train", "distill", "tune", "calibrate", "track", "evaluate")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``siamkd``; a user's error is printed and gives 2, Ctrl-C gives 130."""
     parser = argparse.ArgumentParser(
-        prog="siamkd", description="Small, fast Siamese trackers: train, evaluate, track."
+        prog="siamkd", description="Small, fast Siamese trackers: train, distil, evaluate, track."
     )
     parser.add_argument("--version", action="version", version=f"siamkd {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
