@@ -82,7 +82,9 @@ class DistillTask(PairTask):
         teacher, card = load_model(config.teacher)
         taught = {"teacher": {key: getattr(card, key) for key in ("name", "sha256", "parameters")}}
         pupils = [
-            fresh(one.name, card.architecture, one.widths, config.seed, one.start_from)
+            fresh(
+                one.name, card.architecture, one.widths, config.seed, one.start_from, one.backbone
+            )
             for one in config.students
         ]
         pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
@@ -94,11 +96,11 @@ class DistillTask(PairTask):
             device, memory_format=torch.channels_last
         )
         if config.losses.feature_matching:
-            channels = self.family.channels(card)
-            for name, network in self.networks.items():
+            channels = self.family.channels(teacher)
+            for one in pupils:
                 torch.manual_seed(config.seed)
-                adapter = nn.Conv2d(self.family.channels(self.cards[name]), channels, 1)
-                network.add_module(ADAPTER, adapter)
+                adapter = nn.Conv2d(self.family.channels(one.network), channels, 1)
+                one.network.add_module(ADAPTER, adapter)
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:

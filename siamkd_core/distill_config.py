@@ -16,9 +16,10 @@ class StudentConfig:
 
     Attributes:
         name: of the model file that comes out.
-        widths: channel widths, see the architecture.
-        start_from: shipped name or path of a model of the same widths to start from; empty for
-            random weights.
+        widths: channel widths of the backbone.
+        backbone: one of :data:`siamkd_core.siamfc.BACKBONES`; it may be another than the teacher's.
+        start_from: shipped name or path of a model of the same backbone and widths to start from;
+            empty for random weights.
         share: weight of what it learns from the other students; 0: nothing. The paper's small
             student has 1 and its large one beta, 0.5 in a public re-implementation and remembered
             to be the paper's.
@@ -26,6 +27,7 @@ class StudentConfig:
 
     name: str
     widths: tuple[int, ...]
+    backbone: str = "alexnet"
     start_from: str = ""
     share: float = 1.0
 

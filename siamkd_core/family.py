@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from siamkd_core.errors import ConfigError
-from siamkd_core.modelfile import ModelCard
 from siamkd_core.task import Batch
 
 
@@ -29,8 +28,8 @@ class Answer(NamedTuple):
 class Family(Protocol):
     """Losses are per sample, (N,): none depends on what else is in the batch."""
 
-    def channels(self, card: ModelCard) -> int:
-        """C of the features of an :class:`Answer`."""
+    def channels(self, network: nn.Module) -> int:
+        """C of the features in a network's :class:`Answer`."""
         ...
 
     def answer(self, network: nn.Module, batch: Batch) -> Answer:

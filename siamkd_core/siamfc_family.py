@@ -13,8 +13,7 @@ from siamkd_core.labels import response_labels
 from siamkd_core.losses.logistic import balanced_bce_per_map
 from siamkd_core.losses.sharing import knowledge_sharing
 from siamkd_core.losses.teacher_soft import teacher_soft
-from siamkd_core.modelfile import ModelCard
-from siamkd_core.siamfc import STRIDE, SiamFC
+from siamkd_core.siamfc import EXEMPLAR_SIZE, STRIDE, SiamFC
 from siamkd_core.task import Batch
 
 
@@ -29,8 +28,14 @@ class SiamFCFamily:
     def __init__(self, label_radius: float, dtype: torch.dtype) -> None:
         self.label_radius, self.dtype = label_radius, dtype
 
-    def channels(self, card: ModelCard) -> int:
-        return card.widths[-1]
+    def channels(self, network: nn.Module) -> int:
+        training = network.training
+        network.eval()  # a look must not change the statistics
+        with torch.no_grad():
+            siamfc, parameter = cast(SiamFC, network), next(network.parameters())
+            features = siamfc.embed(parameter.new_zeros(1, 3, EXEMPLAR_SIZE, EXEMPLAR_SIZE))
+        network.train(training)
+        return features.shape[1]
 
     def answer(self, network: nn.Module, batch: Batch) -> Answer:
         siamfc = cast(SiamFC, network)

@@ -27,7 +27,7 @@ from siamkd_core.losses.logistic import balanced_bce_per_map
 from siamkd_core.losses.sharing import knowledge_sharing
 from siamkd_core.losses.target_response import target_response
 from siamkd_core.losses.teacher_soft import teacher_soft
-from siamkd_core.modelfile import load_model, read_card
+from siamkd_core.modelfile import ModelCard, load_model, read_card, save_model
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.train import TrainConfig
 
@@ -385,3 +385,25 @@ def test_a_few_images_of_ones_own_become_a_tracker(tmp_path, teacher, capsys):
     assert code == 0 or "not trained" in capsys.readouterr().err
     card = read_card(model)
     assert np.isfinite(card.measured["here"]["auc"]) and card.training["teacher"]["name"] == "tiny"
+
+
+def test_a_teacher_of_another_backbone_teaches(config, data, tmp_path):
+    # stem, five stages, neck: features of two strides, twice the neck's channels
+    widths = (4, 2, 4, 4, 4, 6, 3)
+    torch.manual_seed(0)
+    network = SiamFC(widths, "efficientnet")
+    card = ModelCard("net", "siamfc", widths, count_parameters(network), "efficientnet")
+    path = save_model(network, card, tmp_path)
+    losses = TermsConfig(feature_matching=0.1)
+    other = replace(INTELLIGENT, widths=(4, 2, 4, 4, 6), backbone="efficientnet")
+    task = make(replace(config, teacher=str(path), students=(DULL, other), losses=losses), data)
+    assert {n: tuple(m.adapter.weight.shape[:2]) for n, m in task.networks.items()} == {
+        "dull": (6, 2),
+        "intelligent": (6, 6),
+    }
+    assert all(module.training for module in task.networks.modules())
+    assert not any(module.training for module in task.teacher.modules())
+    found = task.losses(task.networks, batch_of(task))
+    assert all(torch.isfinite(value) for value in found.values())
+    found["loss"].backward()
+    assert all(p.grad is not None for p in task.networks.parameters())
