@@ -28,12 +28,32 @@ class Answer(NamedTuple):
 class Family(Protocol):
     """Losses are per sample, (N,): none depends on what else is in the batch."""
 
+    def channels(self, network: nn.Module) -> int:
+        """C of the features in a network's :class:`Answer`."""
+        ...
+
     def answer(self, network: nn.Module, batch: Batch) -> Answer:
         """Run a network on a batch of pairs."""
         ...
 
     def label_loss(self, answer: Answer, batch: Batch) -> Tensor:
         """(N,) loss against the labels."""
+        ...
+
+    def hard_loss(self, answer: Answer, batch: Batch) -> Tensor:
+        """(N,) loss against the truth by which student and teacher are compared: of a family that
+        regresses boxes the regression's, else the label's."""
+        ...
+
+    def soft_loss(self, student: Answer, teacher: Answer, temperature: float) -> Tensor:
+        """(N,) divergence of a student's predictions from the teacher's."""
+        ...
+
+    def sharing_loss(
+        self, receiver: Answer, provider: Answer, temperature: float, detach: bool
+    ) -> Tensor:
+        """(N,) divergence of a student's predictions from another's, who feels it unless
+        ``detach``."""
         ...
 
     def strange_loss(self, network: nn.Module, answer: Answer, batch: Batch) -> Tensor:

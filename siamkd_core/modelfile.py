@@ -107,6 +107,14 @@ def build_network(card: ModelCard) -> SiamFC:
         raise ModelFileError(f"{card.name}: {error}") from error
 
 
+def network_with(card: ModelCard, weights: Mapping[str, torch.Tensor]) -> SiamFC:
+    """A network of its own with a copy of these weights; what is no part of the architecture, an
+    adapter that only training needs, stays behind."""
+    network = build_network(card)
+    network.load_state_dict({name: weights[name] for name in network.state_dict()})
+    return network
+
+
 def save_model(network: nn.Module, card: ModelCard, folder: str | Path) -> Path:
     """Write ``<name>.safetensors`` and ``<name>.json`` and return the path of the former.
 

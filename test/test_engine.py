@@ -87,6 +87,14 @@ def test_each_step_takes_its_own_numbers(tmp_path):
     assert all(torch.equal(seen[k], samples[k]["x"]) for k in range(16))
 
 
+def test_a_task_is_told_the_epoch_of_its_next_step(tmp_path):
+    first, second = ToyTask(), ToyTask()
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(tmp_path, task=first, stop=lambda: first.steps == 6)
+    train_toy(tmp_path, task=second)
+    assert (first.epochs, second.epochs) == ([0, 1], [1, 2])
+
+
 def test_a_signal_ends_the_step_and_writes_a_checkpoint(tmp_path, whole):
     for number, at, done in ((signal.SIGTERM, 4, 5), (signal.SIGINT, 2, 8)):
 

@@ -15,17 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from siamkd_core.config import load_yaml
+    from siamkd_core.cli.run_options import load_recipe
     from siamkd_core.errors import ConfigError
     from siamkd_core.pair_sheet import pair_sheet
     from siamkd_core.pairs import PairDataset, find_sources
     from siamkd_core.picture import picture_path, write_picture
-    from siamkd_core.train import TrainConfig
 
     if args.pairs < 1:
         raise ConfigError(f"--pairs must be at least 1, got {args.pairs}")
     output = picture_path(args.output)
-    config = load_yaml(TrainConfig, args.config)
+    config = load_recipe(args.config)
     sources = find_sources(args.data, config.pairs)
     pairs = PairDataset(sources, config.pairs, args.pairs, config.seed)
     write_picture(output, pair_sheet(pairs, args.pairs, config.label_radius))
