@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
@@ -32,8 +32,12 @@ class StepSampler:
 
 def load_batches(
     config: EngineConfig, task: Task, device: torch.device, first: int
-) -> Iterator[Batch]:
-    """This process's rows of the batch of each step, from step ``first`` to the end of the run."""
+) -> Generator[Batch, None, None]:
+    """This process's rows of the batch of each step, from step ``first`` to the end of the run.
+
+    A generator: closing it ends the workers, whoever still holds it. They ignore SIGTERM, so an
+    interpreter that ends before them would wait for them for ever.
+    """
     loader: DataLoader[Any] = DataLoader(
         task.samples,
         batch_sampler=StepSampler(config, first),
@@ -42,7 +46,7 @@ def load_batches(
         pin_memory=device.type == "cuda",
         worker_init_fn=_start_worker,
     )
-    return iter(loader)
+    yield from loader
 
 
 def _start_worker(number: int) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.learner import Learner, weights_of
 from siamkd_core.runfolder import RunFolder
 from siamkd_core.schedule import learning_rate
-from siamkd_core.task import Task, Validation
+from siamkd_core.task import Batch, Task, Validation
 
 LOG_EVERY = 20
 """Steps between two points of the loss curve in TensorBoard."""
@@ -82,8 +83,9 @@ def fit(
         learner.load_state_dict(learned)
     folder = RunFolder(output, config, facts, run) if rank() == 0 else None
     try:
-        with show(config, run) as display:
-            _run(config, task, learner, run, folder, display, stop)
+        batches = load_batches(config, task, device, run.step)
+        with closing(batches), show(config, run) as display:
+            _run(config, task, learner, batches, run, folder, display, stop)
         return [_save_model(task, name, best, config, folder) for name, best in run.best.items()]
     finally:
         if folder is not None:
@@ -94,6 +96,7 @@ def _run(
     config: EngineConfig,
     task: Task,
     learner: Learner,
+    batches: Iterator[Batch],
     run: RunState,
     folder: RunFolder | None,
     display: Display,
@@ -101,7 +104,6 @@ def _run(
 ) -> None:
     """The loop itself; ``folder`` is None in all processes but the first."""
     per_epoch = config.steps_per_epoch
-    batches = load_batches(config, task, learner.device, run.step)
     for epoch in range(run.step // per_epoch, config.epochs):
         learner.start_epoch(epoch)
         started, first_step, end = time.perf_counter(), run.step, (epoch + 1) * per_epoch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,31 @@ class Family(Protocol):
 
     def hits(self, answer: Answer, batch: Batch) -> Tensor:
         """(N,) 1 where the highest logit lies on the target, else 0."""
+        ...
+
+
+@runtime_checkable
+class TeachingFamily(Family, Protocol):
+    """A family whose networks can be distilled."""
+
+    def channels(self, network: nn.Module) -> int:
+        """C of the features in a network's :class:`Answer`."""
+        ...
+
+    def hard_loss(self, answer: Answer, batch: Batch) -> Tensor:
+        """(N,) loss against the truth by which student and teacher are compared: of a family that
+        regresses boxes the regression's, else the label's."""
+        ...
+
+    def soft_loss(self, student: Answer, teacher: Answer, temperature: float) -> Tensor:
+        """(N,) divergence of a student's predictions from the teacher's."""
+        ...
+
+    def sharing_loss(
+        self, receiver: Answer, provider: Answer, temperature: float, detach: bool
+    ) -> Tensor:
+        """(N,) divergence of a student's predictions from another's, who feels it unless
+        ``detach``."""
         ...
 
 

@@ -20,7 +20,7 @@ from siamkd_core.evaluate import run_sequence
 from siamkd_core.family import Family
 from siamkd_core.image import read_image
 from siamkd_core.metrics import measure
-from siamkd_core.modelfile import ModelCard, build_network
+from siamkd_core.modelfile import ModelCard, network_with
 from siamkd_core.pairs import Pair, PairDataset, Source, find_sources
 from siamkd_core.recipe import RecipeConfig
 from siamkd_core.sequences import Sequence
@@ -103,8 +103,7 @@ class HeldOut:
 
     def _track(self, network: nn.Module, card: ModelCard) -> float:
         """Mean over the held-out sequences of the mean IoU of one pass through each."""
-        copy = build_network(card)
-        copy.load_state_dict(network.state_dict())
+        copy = network_with(card, network.state_dict())
         tracker = make_tracker(copy, card, str(self.device), short(self.dtype))
         values = np.zeros(len(self.sequences))
         for index in range(rank(), len(self.sequences), size()):

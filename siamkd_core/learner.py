@@ -60,7 +60,8 @@ class Learner:
         return self.networks if self.average is None else cast(nn.ModuleDict, self.average.module)
 
     def start_epoch(self, epoch: int) -> None:
-        """Training mode, with the layers frozen that this epoch freezes."""
+        """Training mode, with the layers frozen that this epoch freezes; the task is told too."""
+        self.task.start_epoch(epoch)
         frozen = frozen_layers(self.config.freeze, epoch)
         set_training(self.networks, frozen)
         if frozen != self._frozen:

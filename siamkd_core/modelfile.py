@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,20 @@ def find_model(model: str | Path) -> Path:
     return path
 
 
+def tell_apart(models: Sequence[str | Path]) -> list[str]:
+    """A short name for each model: its file's, with the folder's where two have the same.
+
+    Raises:
+        ModelFileError: no such model.
+    """
+    paths = [find_model(model) for model in models]
+    stems = [path.stem for path in paths]
+    return [
+        f"{path.parent.name}/{path.stem}" if stems.count(path.stem) > 1 else path.stem
+        for path in paths
+    ]
+
+
 def build_network(card: ModelCard) -> SiameseNetwork:
     """The network a card describes, with fresh weights.
 
@@ -116,6 +130,14 @@ def build_network(card: ModelCard) -> SiameseNetwork:
         return architecture(card.architecture).build(card.widths, card.backbone, card.head)
     except (ValueError, ConfigError) as error:
         raise ModelFileError(f"{card.name}: {error}") from error
+
+
+def network_with(card: ModelCard, weights: Mapping[str, torch.Tensor]) -> SiameseNetwork:
+    """A network of its own with a copy of these weights; what is no part of the architecture, an
+    adapter that only training needs, stays behind."""
+    network = build_network(card)
+    network.load_state_dict({name: weights[name] for name in network.state_dict()})
+    return network
 
 
 def save_model(network: nn.Module, card: ModelCard, folder: str | Path) -> Path:

@@ -33,6 +33,10 @@ class SiameseNetwork(nn.Module):
         """Kernels (M, ...) and features (N, C, H, W), N a multiple of M -> (N, K, ...) float32; the
         family says what."""
 
+    @abstractmethod
+    def logits(self, response: Tensor) -> Tensor:
+        """What :meth:`respond` gave -> (N, K, R, R) logits of the target alone."""
+
     def forward(self, exemplar: Tensor, search: Tensor) -> Tensor:
         """(M, 3, 127, 127) and (N, 3, S, S) float, BGR 0..255 -> as :meth:`respond`."""
         return self.respond(self.kernels(self.embed(exemplar)), self.embed(search))

@@ -46,14 +46,14 @@ def pair_sheet(pairs: PairDataset, count: int, family: Family, columns: int = 3)
     details = [pairs.detail(number) for number in range(count)]
     tiles = [_tile(detail, family) for detail in details]
     width = tiles[0].shape[1]
-    captions = [_caption(detail) for detail in details]
+    captions = [pair_caption(detail) for detail in details]
     return contact_sheet(tiles, captions, columns=columns, tiles=count, tile_width=width)
 
 
 def _tile(detail: PairDetail, family: Family) -> Image:
     pair = detail.pair
     negative = bool(pair["offset"].isnan().any())
-    exemplar, search = _zoom(pair["exemplar"]), _zoom(pair["search"])
+    exemplar, search = zoomed(pair["exemplar"], ZOOM), zoomed(pair["search"], ZOOM)
     size = pair["search"].shape[-1]
     (positive,) = family.positive_cells(default_collate([pair]))
     _draw_labels(search, positive.numpy(), size)
@@ -61,8 +61,8 @@ def _tile(detail: PairDetail, family: Family) -> Image:
     tile[: len(exemplar), : len(exemplar)] = exemplar
     tile[:, -len(search) :] = search
     _write(tile, _facts(detail, negative), len(exemplar))
-    tile = draw_track(tile, _scaled(detail.boxes[0]), colour=PREDICTION)
-    box = _scaled(detail.boxes[1], len(exemplar) + GAP)
+    tile = draw_track(tile, scaled(detail.boxes[0], ZOOM), colour=PREDICTION)
+    box = scaled(detail.boxes[1], ZOOM, len(exemplar) + GAP)
     return draw_track(tile, box, colour=LOST if negative else PREDICTION)
 
 
@@ -79,16 +79,16 @@ def _place(drawn: Drawn, which: int) -> str:
     return f"{'box' if drawn.is_still else 'frame'} {drawn.frames[which]}"
 
 
-def _caption(detail: PairDetail) -> str:
+def pair_caption(detail: PairDetail) -> str:
+    """Where a pair is from, in ASCII."""
     names = [detail.exemplar.name]
     if detail.search.identity != detail.exemplar.identity:
         names.append(detail.search.name)
-    return (
-        f"{_short(', '.join(detail.exemplar.source.folders))} | {' -> '.join(map(_short, names))}"
-    )
+    return f"{short(', '.join(detail.exemplar.source.folders))} | {' -> '.join(map(short, names))}"
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """At most NAME_LENGTH letters of ASCII."""
     # the letters of OpenCV are ASCII
     text = text.encode("ascii", "replace").decode()
     return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 2] + ".."
@@ -113,12 +113,15 @@ def _write(tile: Image, lines: list[tuple[str, Colour]], top: int) -> None:
         cv2.putText(tile, line, place, FONT, 0.36 * ZOOM, colour, 1, cv2.LINE_AA)
 
 
-def _zoom(crop: Tensor) -> Image:
+def zoomed(crop: Tensor, zoom: float) -> Image:
+    """(3, S, S) uint8 -> (zoom S, zoom S, 3) uint8."""
     image = np.ascontiguousarray(crop.numpy().transpose(1, 2, 0))
-    size = (image.shape[1] * ZOOM, image.shape[0] * ZOOM)
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    size = (round(image.shape[1] * zoom), round(image.shape[0] * zoom))
+    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
 
 
-def _scaled(box: Box, left: int = 0) -> Box:
-    x, y, w, h = (ZOOM * value for value in box)
-    return Box(x + left, y, w, h)
+def scaled(box: Box, zoom: float, left: float = 0, top: float = 0) -> Box:
+    """The box in a picture that was zoomed and then moved to (left, top)."""
+    x, y, w, h = (zoom * value for value in box)
+    return Box(x + left, y + top, w, h)

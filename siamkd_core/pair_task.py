@@ -15,7 +15,14 @@ from siamkd_core.device import short
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.family import family_of
 from siamkd_core.held_out import HeldOut
-from siamkd_core.modelfile import ModelCard, build_network, load_model, new_card, save_model
+from siamkd_core.modelfile import (
+    ModelCard,
+    build_network,
+    load_model,
+    network_with,
+    new_card,
+    save_model,
+)
 from siamkd_core.pairs import PairDataset, find_sources
 from siamkd_core.pretrained import load_pretrained
 from siamkd_core.recipe import RecipeConfig
@@ -112,6 +119,9 @@ class PairTask:
         )
         self.held_out = HeldOut(config, data, device, dtype)
 
+    def start_epoch(self, epoch: int) -> None:
+        """Nothing here depends on it."""
+
     def validate(self, networks: nn.ModuleDict, epoch: int) -> Validation:
         judged = {name: networks[name] for name in self.cards}
         return self.held_out.validate(judged, self.cards, self.family, epoch)
@@ -127,8 +137,7 @@ class PairTask:
     def save(
         self, name: str, weights: Mapping[str, Tensor], facts: Mapping[str, Any], folder: Path
     ) -> Path:
-        network = build_network(self.cards[name])
-        network.load_state_dict(weights)
+        network = network_with(self.cards[name], weights)
         training = {
             "data": self.recipe.data,
             "recipe": to_mapping(self.recipe),

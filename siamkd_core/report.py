@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,9 +95,9 @@ def markdown(report: Report) -> str:
     """The table as Markdown, with the facts above and the definitions below."""
     lines = [f"# {report.model}", ""]
     lines += [f"- {key}: {value}" for key, value in report.facts.items()]
-    lines += ["", _pipe(COLUMNS), "|---|" + "---:|" * (len(COLUMNS) - 1)]
-    lines += [_pipe(cells(row)) for row in report.rows]
-    lines += [_pipe(tuple(f"**{cell}**" for cell in cells(report.mean))), "", NOTES, ""]
+    lines += ["", table_row(COLUMNS), "|---|" + "---:|" * (len(COLUMNS) - 1)]
+    lines += [table_row(cells(row)) for row in report.rows]
+    lines += [table_row(tuple(f"**{cell}**" for cell in cells(report.mean))), "", NOTES, ""]
     return "\n".join(lines)
 
 
@@ -209,5 +209,6 @@ def _box(boxes: FloatArray, index: int) -> Box:
     return Box(*(float(value) for value in boxes[index]))
 
 
-def _pipe(texts: tuple[str, ...]) -> str:
+def table_row(texts: Iterable[str]) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(texts) + " |"

@@ -74,6 +74,10 @@ class SiamFC(SiameseNetwork):
             out: Tensor = self.adjust(response)
             return out
 
+    def logits(self, response: Tensor) -> Tensor:
+        """The response itself."""
+        return response
+
 
 class _Adjust(nn.Module):
     def __init__(self) -> None:

@@ -11,12 +11,14 @@ from siamkd_core.distributed import predecessors, share_of_mean
 from siamkd_core.family import Answer, images
 from siamkd_core.labels import response_labels
 from siamkd_core.losses.logistic import balanced_bce_per_map
-from siamkd_core.siamfc import STRIDE, SiamFC, response_size
+from siamkd_core.losses.sharing import knowledge_sharing
+from siamkd_core.losses.teacher_soft import teacher_soft
+from siamkd_core.siamfc import EXEMPLAR_SIZE, STRIDE, SiamFC, response_size
 from siamkd_core.task import Batch
 
 
 class SiamFCFamily:
-    """A :class:`siamkd_core.family.Family`; K is 1.
+    """A :class:`siamkd_core.family.TeachingFamily`; K is 1.
 
     Args:
         label_radius: pixels (L1) around the target that are positive.
@@ -25,6 +27,15 @@ class SiamFCFamily:
 
     def __init__(self, label_radius: float, dtype: torch.dtype) -> None:
         self.label_radius, self.dtype = label_radius, dtype
+
+    def channels(self, network: nn.Module) -> int:
+        training = network.training
+        network.eval()  # a look must not change the statistics
+        with torch.no_grad():
+            siamfc, parameter = cast(SiamFC, network), next(network.parameters())
+            features = siamfc.embed(parameter.new_zeros(1, 3, EXEMPLAR_SIZE, EXEMPLAR_SIZE))
+        network.train(training)
+        return features.shape[1]
 
     def answer(self, network: nn.Module, batch: Batch) -> Answer:
         siamfc = cast(SiamFC, network)
@@ -39,6 +50,17 @@ class SiamFCFamily:
 
     def label_parts(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         return {"response": self.label_loss(answer, batch)}
+
+    def hard_loss(self, answer: Answer, batch: Batch) -> Tensor:
+        return self.label_loss(answer, batch)
+
+    def soft_loss(self, student: Answer, teacher: Answer, temperature: float) -> Tensor:
+        return teacher_soft(student.logits, teacher.logits, temperature)
+
+    def sharing_loss(
+        self, receiver: Answer, provider: Answer, temperature: float, detach: bool
+    ) -> Tensor:
+        return knowledge_sharing(receiver.logits, provider.logits, temperature, detach)
 
     def strange_loss(self, network: nn.Module, answer: Answer, batch: Batch) -> Tensor:
         response = cast(SiamFC, network).respond(predecessors(answer.exemplar), answer.search)

@@ -90,6 +90,10 @@ class SiamRPN(SiameseNetwork):
         """Kernels (M, ...) and features (N, C, H, W) -> (N, 5, A, H - 5, W - 5) float32."""
         return self.head.respond(kernels, search)
 
+    def logits(self, response: Tensor) -> Tensor:
+        """(N, 5, A, R, R) -> (N, A, R, R)."""
+        return response[:, 0]
+
 
 class UpChannelHead(nn.Module):
     """A kernel of ``width`` channels for each of the 2 + 4 numbers of each anchor.

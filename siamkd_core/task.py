@@ -41,6 +41,11 @@ class Task(Protocol):
     @property
     def samples(self) -> Dataset[Any]: ...
 
+    def start_epoch(self, epoch: int) -> None:
+        """Called before the first step of an epoch, counted from 0, and where a run goes on within
+        one. What the task knows of the time it knows from here, so that a resume is exact."""
+        ...
+
     def losses(self, networks: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """Scalars by name for this process's rows of a batch, on its device. ``loss`` is minimised,
         the others are its parts, for the curves. The mean over the processes is the loss of the

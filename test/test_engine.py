@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -84,6 +85,14 @@ def test_each_step_takes_its_own_numbers(tmp_path):
     seen, samples = torch.cat(task.seen), Samples(4)
     assert len(seen) == 16
     assert all(torch.equal(seen[k], samples[k]["x"]) for k in range(16))
+
+
+def test_a_task_is_told_the_epoch_of_its_next_step(tmp_path):
+    first, second = ToyTask(), ToyTask()
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(tmp_path, task=first, stop=lambda: first.steps == 6)
+    train_toy(tmp_path, task=second)
+    assert (first.epochs, second.epochs) == ([0, 1], [1, 2])
 
 
 def test_a_signal_ends_the_step_and_writes_a_checkpoint(tmp_path, whole):
@@ -257,6 +266,21 @@ def test_clipping_bounds_each_networks_step(tmp_path):
     limit = min(free) / 3
     clipped = change(replace(plain, clip_norm=limit), tmp_path / "clipped")
     assert clipped == pytest.approx([limit, limit], rel=1e-3)
+
+
+def test_no_worker_outlives_the_run(tmp_path):
+    # a worker left over would keep the interpreter from ending: it ignores SIGTERM
+    task = ToyTask()
+    held = []
+    original = task.validate
+
+    def validate(networks, epoch):
+        held.append(sys._getframe(1))  # as an exception's traceback would
+        return original(networks, epoch)
+
+    task.validate = validate
+    train_toy(tmp_path, replace(CONFIG, workers=2), task)
+    assert held and multiprocessing.active_children() == []
 
 
 def test_frozen_layers_stay_until_their_epoch(tmp_path):

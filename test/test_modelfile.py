@@ -6,7 +6,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from siamkd_core.errors import ConfigError, ModelFileError
-from siamkd_core.modelfile import build_network, load_model, new_card, read_card, save_model
+from siamkd_core.modelfile import (
+    build_network,
+    load_model,
+    new_card,
+    read_card,
+    save_model,
+    tell_apart,
+)
 from siamkd_core.siamfc import SiamFC
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import RpnTrackerConfig, ScoreConfig, TrackerConfig
@@ -102,3 +109,14 @@ def test_a_missing_or_strange_card_is_explained(tiny_model):
 def test_an_unknown_name_lists_the_shipped_models():
     with pytest.raises(ModelFileError, match="one of: "):
         load_model("no_such_model")
+
+
+def test_models_of_one_name_are_told_apart_by_their_folders(tiny_model, tmp_path):
+    network, card = load_model(tiny_model)
+    other = save_model(network, card, tmp_path / "other")
+    assert tell_apart(["siamfc_half", tiny_model]) == ["siamfc_half", "tiny"]
+    assert tell_apart([tiny_model, "siamfc_half", other]) == [
+        "models/tiny",
+        "siamfc_half",
+        "other/tiny",
+    ]

@@ -2,19 +2,15 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 import yaml
-from synthetic import moving_boxes, write_sequence
+from safetensors.torch import load_file
+from training_support import PAIRS, run_by_two, same_weights, write_data
 
 from siamkd_core.cli import main
 from siamkd_core.config import from_mapping, load_yaml, to_mapping
@@ -23,7 +19,6 @@ from siamkd_core.freeze import FreezeConfig
 from siamkd_core.held_out import HeldOut
 from siamkd_core.learner import Learner
 from siamkd_core.modelfile import find_model, load_model, read_card, write_card
-from siamkd_core.pairs import PairsConfig, SourceConfig
 from siamkd_core.schedule import ScheduleConfig
 from siamkd_core.sequences import read_sequence
 from siamkd_core.siamfc import count_parameters
@@ -35,11 +30,7 @@ from siamkd_core.tune import try_config
 CONFIG = TrainConfig(
     name="tiny",
     widths=(4, 8, 8, 8, 4),
-    pairs=PairsConfig(
-        sources=(SourceConfig(("stills/*", "tracks/*")),),
-        holdout=("held", "moving"),
-        search_size=159,
-    ),
+    pairs=PAIRS,
     epochs=3,
     pairs_per_epoch=16,
     batch_size=4,
@@ -53,20 +44,7 @@ CONFIG = TrainConfig(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for name in ("set", "held"):
-        folder = root / "stills" / name
-        folder.mkdir(parents=True)
-        lines = []
-        for number in range(4):
-            image = rng.integers(60, 120, (120, 160, 3), np.uint8)
-            image[40:70, 50:90] = rng.integers(0, 256, (30, 40, 3), np.uint8)
-            cv2.imwrite(str(folder / f"{number}.png"), image)
-            lines.append(json.dumps({"file": f"{number}.png", "boxes": [[50, 40, 40, 30]]}))
-        (folder / "boxes.jsonl").write_text("\n".join(lines))
-    write_sequence(root / "tracks" / "moving", moving_boxes(6))
-    return root
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)
@@ -77,11 +55,6 @@ def without_pictures(monkeypatch):
 
 def run(config, data, output, **options):
     return train(config, data, output, "cpu", "float32", "abc", **options)
-
-
-def same_weights(one, other):
-    before, after = (load_model(path)[0].state_dict() for path in (one, other))
-    return all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path):
@@ -183,17 +156,9 @@ def test_two_processes_are_one(data, tmp_path):
     config = replace(
         CONFIG, pairs_per_epoch=12, ema=0.5, lr=0.3, tracking_every=1, tracking_frames=4
     )
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(to_mapping(config)))
     one, two = tmp_path / "one", tmp_path / "two"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "siamkd_core", "train", str(recipe)]
-    command += ["--data", str(data), "--output", str(two), "--device", "cpu"]
-    command += ["--precision", "float32", "--threads", "1"]
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
-    pair = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert pair.returncode == 0, pair.stderr
-    assert pair.stdout.count("tiny.safetensors\n") == 1 and pair.stdout.count("epoch 3: ") == 1
+    printed = run_by_two("train", config, data, two, tmp_path / "recipe.yaml")
+    assert printed.count("tiny.safetensors\n") == 1 and printed.count("epoch 3: ") == 1
     run(config, data, one)
     tables = [list(csv.DictReader((f / "metrics.csv").open())) for f in (one, two)]
     assert len(tables[1]) == 3
@@ -282,6 +247,18 @@ def test_another_configuration_does_not_resume(data, tmp_path):
     run(replace(CONFIG, epochs=1), data, tmp_path)
     with pytest.raises(SiamkdError, match=r"changed: .*seed"):
         run(replace(CONFIG, epochs=1, seed=5), data, tmp_path)
+
+
+def test_a_seed_given_by_hand_replaces_the_recipes(data, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(to_mapping(replace(CONFIG, epochs=1, pairs_per_epoch=8))))
+    arguments = ["train", str(recipe), "--data", str(data), "--device", "cpu"]
+    for seed in (4, 5):
+        output = str(tmp_path / str(seed))
+        assert main([*arguments, "--output", output, "--seed", str(seed)]) == 0
+    first, second = (load_file(tmp_path / n / "tiny.safetensors") for n in "45")
+    assert read_card(tmp_path / "5" / "tiny.safetensors").training["recipe"]["seed"] == 5
+    assert not torch.equal(first["backbone.6.weight"], second["backbone.6.weight"])
 
 
 def test_the_recipes_of_the_repository_are_read():

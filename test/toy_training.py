@@ -60,7 +60,10 @@ class ToyTask:
         self.networks = nn.ModuleDict({"a": network(), "b": network()})
         self.samples = Samples(seed)
         self.on_step, self.scores, self.steps = on_step, scores, 0
-        self.seen = []
+        self.seen, self.epochs = [], []
+
+    def start_epoch(self, epoch):
+        self.epochs.append(epoch)
 
     def losses(self, networks, batch):
         self.seen.append(batch["x"])

@@ -13,7 +13,10 @@ VERBS = (
     "prepare",
     "inspect",
     "train",
+    "distill",
     "import-weights",
+    "maps",
+    "compare",
     "tune",
     "calibrate",
     "track",
@@ -24,7 +27,7 @@ VERBS = (
 def main(argv: list[str] | None = None) -> int:
     """Run ``siamkd``; a user's error is printed and gives 2, Ctrl-C gives 130."""
     parser = argparse.ArgumentParser(
-        prog="siamkd", description="Small, fast Siamese trackers: train, evaluate, track."
+        prog="siamkd", description="Small, fast Siamese trackers: train, distil, evaluate, track."
     )
     parser.add_argument("--version", action="version", version=f"siamkd {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

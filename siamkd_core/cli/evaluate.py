@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +133,7 @@ def run_all(
 def identity(tracker: Tracker) -> dict[str, str]:
     """What ran: if any of it changes, stored results are stale."""
     from siamkd_core.config import to_mapping
+    from siamkd_core.device import processor
 
     card = tracker.card
     settings = {key: to_mapping(card)[key] for key in ("tracker", "score")}
@@ -153,16 +153,6 @@ def code_hash() -> str:
     for module in DECIDING_MODULES:
         digest.update((package / f"{module}.py").read_bytes())
     return digest.hexdigest()[:12]
-
-
-def processor() -> str:
-    """The CPU's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def command(args: argparse.Namespace) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 HELP = "draw the first training pairs of a recipe with their labels"
 
@@ -16,29 +15,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import cv2
     import torch
 
-    from siamkd_core.config import load_yaml
+    from siamkd_core.cli.run_options import load_recipe
     from siamkd_core.errors import ConfigError
     from siamkd_core.family import family_of
-    from siamkd_core.modelfile import write_atomically
     from siamkd_core.pair_sheet import pair_sheet
     from siamkd_core.pairs import PairDataset, find_sources
+    from siamkd_core.picture import picture_path, write_picture
     from siamkd_core.train import TrainConfig
 
     if args.pairs < 1:
         raise ConfigError(f"--pairs must be at least 1, got {args.pairs}")
-    output = Path(args.output)
-    if output.suffix not in (".png", ".jpg"):
-        raise ConfigError(f"--output must end in .png or .jpg, got {args.output}")
-    config = load_yaml(TrainConfig, args.config)
-    family = family_of(config.architecture, config, torch.float32)
+    output = picture_path(args.output)
+    config = load_recipe(args.config)
+    # a distillation is of siamfc
+    architecture = config.architecture if isinstance(config, TrainConfig) else "siamfc"
+    family = family_of(architecture, config, torch.float32)
     sources = find_sources(args.data, config.pairs)
     pairs = PairDataset(sources, config.pairs, args.pairs, config.seed)
-    _, data = cv2.imencode(output.suffix, pair_sheet(pairs, args.pairs, family))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, data.tobytes())
+    write_picture(output, pair_sheet(pairs, args.pairs, family))
     print(
         f"{args.output}: pairs 0 to {args.pairs - 1} as training gets them; green cells are "
         "positive, the white frame is the response map"

@@ -34,16 +34,15 @@ def run(args: argparse.Namespace) -> int:
         TimeRemainingColumn,
     )
 
-    from siamkd_core.config import load_yaml
+    from siamkd_core.cli.run_options import load_recipe
     from siamkd_core.errors import ConfigError
     from siamkd_core.prepare import prepare
     from siamkd_core.shard_plan import PrepareConfig
     from siamkd_core.shards import UNREADABLE
-    from siamkd_core.train import TrainConfig
 
     if args.workers < 0:
         raise ConfigError(f"--workers must not be negative, got {args.workers}")
-    config = load_yaml(TrainConfig, args.config).pairs
+    config = load_recipe(args.config).pairs
     how = PrepareConfig(args.quality, args.random_boxes, args.shard_size)
     columns = (TextColumn("targets"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     started = time.perf_counter()
@@ -69,5 +68,5 @@ def run(args: argparse.Namespace) -> int:
     if summary.unreadable:
         listed = f"{args.output}/{UNREADABLE}"
         print(f"{summary.unreadable} images cannot be read and were skipped, see {listed}")
-    print(f"next: siamkd train {args.config} --data {args.output} --output <runs/name>")
+    print(f"next: siamkd train or distill {args.config} --data {args.output} --output <runs/name>")
     return 0

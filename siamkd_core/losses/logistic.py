@@ -8,11 +8,6 @@ from torch import Tensor
 from siamkd_core.losses.precision import at_least_float32
 
 
-def balanced_bce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean of :func:`balanced_bce_per_map` over the maps, ()."""
-    return balanced_bce_per_map(logits, labels).mean()
-
-
 def balanced_bce_per_map(logits: Tensor, labels: Tensor) -> Tensor:
     """Logistic loss where positives and negatives of a response map weigh one half each.
 

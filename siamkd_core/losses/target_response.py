@@ -16,9 +16,9 @@ def target_response(
     """Distance of the attention maps of student and teacher.
 
     ``L_STR = |A(phi_S(z)) - A(phi_T(z))|^2 + |A(W_S phi_S(x)) - A(W_T phi_T(x))|^2`` with
-    ``A(U) = F(U) / |F(U)|_2``, F of :func:`attention` and ``W phi(x)`` of :func:`target_weighted`;
-    the norms are sums over the positions of one sample. F and W and the two terms are known from a
-    public re-implementation that describes the paper.
+    ``A(U) = F(U) / |F(U)|_2``, F of :func:`attention`, the division of :func:`unit`, ``W phi(x)``
+    of :func:`target_weighted`; the norms are sums over the positions of one sample. F and W and the
+    two terms are known from a public re-implementation that describes the paper.
 
     Our choice is the normalisation: each map of each sample by its own Euclidean norm, as in
     attention transfer (Zagoruyko and Komodakis 2017). The maps' size grows with the width, the sum
@@ -58,6 +58,11 @@ def attention(features: Tensor) -> Tensor:
         (N, H, W) float32 (float64 for float64).
     """
     return at_least_float32(features).abs().sum(1)
+
+
+def unit(maps: Tensor) -> Tensor:
+    """(N, H, W) -> (N, H, W): each map over its own Euclidean norm; a map of zeros stays one."""
+    return F.normalize(maps.flatten(1)).view_as(maps)
 
 
 def target_weighted(exemplar: Tensor, search: Tensor) -> Tensor:
@@ -110,9 +115,8 @@ def target_weights(exemplar: Tensor, search: Tensor) -> Tensor:
 
 
 def _distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """(N, H, W) twice -> (N,): squared distance of the maps, each of length 1."""
-    difference = F.normalize(student.flatten(1)) - F.normalize(teacher.flatten(1))
-    return difference.square().sum(1)
+    """(N, H, W) twice -> (N,): squared distance of the maps of length 1."""
+    return (unit(student) - unit(teacher)).square().flatten(1).sum(1)
 
 
 def _check(what: str, student: Tensor, teacher: Tensor) -> None:

@@ -1,0 +1,97 @@
+"""Time per frame of several models in one run, fair to each.
+
+The models take turns in short rounds, each round another one first, so whatever else the machine
+does meets all of them; their ratios are taken within a round.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamkd_core.box import Box
+from siamkd_core.image import Image
+from siamkd_core.tracker import Tracker
+
+BOX = Box(280.0, 140.0, 80.0, 80.0)
+"""The target in :func:`picture`."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one model's frames.
+
+    Attributes:
+        frames: (rounds, frames) float64, all of `Tracker.update`.
+        network: (rounds, frames) float64, the stage ``model`` of it.
+    """
+
+    frames: NDArray[np.float64]
+    network: NDArray[np.float64]
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.frames))
+
+    @property
+    def p95(self) -> float:
+        return float(np.percentile(self.frames, 95))
+
+    @property
+    def network_median(self) -> float:
+        return float(np.median(self.network))
+
+    def ratio(self, other: Timing) -> float:
+        """How many times as long a frame takes: the median over the rounds of the quotient of the
+        two medians of a round."""
+        quotients = np.median(self.frames, axis=1) / np.median(other.frames, axis=1)
+        return float(np.median(quotients))
+
+
+def measure(
+    trackers: Mapping[str, Tracker],
+    rounds: int,
+    frames: int,
+    on_round: Callable[[], None] = lambda: None,
+) -> dict[str, Timing]:
+    """Track ``frames`` frames with each, ``rounds`` times; ``on_round`` is called after each round.
+
+    Every frame is searched at the same place for a target of the same size, and an adapting
+    exemplar does not learn: otherwise the cost would hang on what a model sees. A round starts with
+    an untimed frame.
+
+    Args:
+        trackers: by name.
+        rounds, frames: at least 1.
+    """
+    image = picture()
+    times: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in trackers}
+    for tracker in trackers.values():
+        tracker.init(image, BOX)
+    names = list(trackers)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            _frame(trackers[name], image)
+            times[name].append([_frame(trackers[name], image) for _ in range(frames)])
+        on_round()
+    taken = {name: np.array(rows) for name, rows in times.items()}
+    return {name: Timing(rows[..., 0], rows[..., 1]) for name, rows in taken.items()}
+
+
+def picture() -> Image:
+    """(360, 640, 3) uint8 BGR, smooth noise, always the same."""
+    noise = np.random.default_rng(0).integers(0, 256, (360, 640, 3), np.uint8)
+    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 3), np.uint8)
+
+
+def _frame(tracker: Tracker, image: Image) -> tuple[float, float]:
+    tracker.move_to(BOX)
+    start = time.perf_counter()
+    track = tracker.update(image, learn=False)
+    return time.perf_counter() - start, track.seconds["model"]

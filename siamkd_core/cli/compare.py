@@ -1,0 +1,106 @@
+"""``siamkd compare MODEL MODEL ...``"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from siamkd_core.tracker import Tracker
+
+HELP = "measure models side by side: size, multiply-adds, memory, time per frame"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="shipped name or path of a .safetensors; ratios refer to the first",
+    )
+    parser.add_argument("--output", metavar="FILE.md", help="write the table as Markdown too")
+    parser.add_argument("--rounds", type=int, default=30, help="turns of each model (30)")
+    parser.add_argument("--frames", type=int, default=10, help="timed frames of a turn (10)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--threads", type=int, help="CPU threads for the networks")
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from siamkd_core.benchmark import measure
+    from siamkd_core.comparison import Cost, markdown, terminal_table
+    from siamkd_core.complexity import complexity
+    from siamkd_core.errors import ConfigError
+    from siamkd_core.footprint import peak_memory
+    from siamkd_core.modelfile import tell_apart, write_atomically
+    from siamkd_core.tracker import load_tracker
+
+    if min(args.rounds, args.frames) < 1:
+        raise ConfigError("--rounds and --frames must be at least 1")
+    models = dict(zip(tell_apart(args.models), args.models, strict=True))
+    if len(models) < len(args.models):
+        raise ConfigError("a model is named twice; each can be compared once")
+    options = (args.device, args.precision)
+    fixed = {name: complexity(model) for name, model in models.items()}
+    trackers = {name: load_tracker(model, *options, args.threads) for name, model in models.items()}
+    memory = {
+        name: peak_memory(model, *options, args.threads or 0) for name, model in models.items()
+    }
+    with Progress() as progress:
+        bar = progress.add_task("time per frame", total=args.rounds)
+        timings = measure(trackers, args.rounds, args.frames, lambda: progress.advance(bar))
+    costs = [Cost(name, fixed[name], timings[name], memory[name]) for name in models]
+    facts = environment(trackers) | {"command": f"`{command(args)}`"}
+    console = Console()
+    console.print(terminal_table(costs))
+    for key, value in facts.items():
+        console.print(f"{key}: {value}", highlight=False, markup=False, soft_wrap=True)
+    if args.output:
+        path = Path(args.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, markdown(costs, facts).encode())
+        print(f"table in {path}")
+    return 0
+
+
+def environment(trackers: dict[str, Tracker]) -> dict[str, str]:
+    """Where and how the figures came about."""
+    import cv2
+
+    from siamkd_core import __version__
+    from siamkd_core.benchmark import picture
+    from siamkd_core.device import processor
+    from siamkd_core.search import search_of
+
+    height, width = picture().shape[:2]
+    configs = {name: tracker.card.tracker for name, tracker in trackers.items()}
+    return {
+        **next(iter(trackers.values())).backend.describe(),
+        "processor": f"{processor()}, {os.cpu_count()} logical CPUs",
+        "code": f"siamkd {__version__}, Python {platform.python_version()}, "
+        f"OpenCV {cv2.__version__}, {platform.system()}",
+        "image": f"{width}x{height}",
+        "search": "; ".join(
+            f"{n}: {len(search_of(c).factors())} x {c.search_size} px" for n, c in configs.items()
+        ),
+    }
+
+
+def command(args: argparse.Namespace) -> str:
+    """The command line that makes this table again."""
+    words = ["siamkd", "compare", *args.models]
+    words += ["--rounds", str(args.rounds), "--frames", str(args.frames)]
+    for option in ("device", "precision"):
+        if getattr(args, option) != "auto":
+            words += [f"--{option}", getattr(args, option)]
+    for option in ("threads", "output"):
+        if getattr(args, option):
+            words += [f"--{option}", str(getattr(args, option))]
+    return shlex.join(words)

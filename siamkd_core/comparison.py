@@ -1,0 +1,79 @@
+"""Models side by side: the table of what each costs, for the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from siamkd_core.benchmark import Timing
+from siamkd_core.complexity import Complexity
+from siamkd_core.report import table_row
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NOTES = """\
+MB is 10^6 bytes. Multiply-adds: the convolutions and the cross-correlation of one frame, all scales
+of the search; the exemplar's embedding is not in it. Peak memory: a process of its own for each
+model, loading it and tracking; on the CPU the highest resident memory less that of the same process
+after its imports, on CUDA the most that PyTorch had allocated. Frame: median time of one update,
+batch 1, as the tracker runs it, without an adapting exemplar; network: the part that the network
+takes. The models took turns in one run. Smaller: parameters of the first model over this one's;
+faster: its time per frame over this one's, median of the rounds."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one model, told apart by its name, costs; memory in bytes."""
+
+    name: str
+    complexity: Complexity
+    timing: Timing
+    peak_memory: int
+
+
+def figures(cost: Cost, first: Cost) -> dict[str, str]:
+    """What is printed of a model, by what it is; ``first`` is what the ratios refer to."""
+    fixed, timing = cost.complexity, cost.timing
+    return {
+        "parameters": f"{fixed.parameters:,}",
+        "file, MB": f"{fixed.file_bytes / 1e6:.2f}",
+        "multiply-adds a frame, millions": f"{fixed.multiply_adds / 1e6:,.0f}",
+        "peak memory, MB": f"{cost.peak_memory / 1e6:.1f}",
+        "frame, ms, median": f"{1e3 * timing.median:.2f}",
+        "frame, ms, 95 %": f"{1e3 * timing.p95:.2f}",
+        "of it the network, ms, median": f"{1e3 * timing.network_median:.2f}",
+        "smaller": f"{first.complexity.parameters / fixed.parameters:.1f}x",
+        "faster": f"{first.timing.ratio(timing):.2f}x",
+    }
+
+
+def rows(costs: Sequence[Cost]) -> list[tuple[str, ...]]:
+    """The table, its header first: a column a model, a row a figure."""
+    columns = [figures(cost, costs[0]) for cost in costs]
+    header = ("", *(cost.name for cost in costs))
+    return [header, *((name, *(column[name] for column in columns)) for name in columns[0])]
+
+
+def markdown(costs: Sequence[Cost], facts: Mapping[str, str]) -> str:
+    """The table as Markdown, with the facts above and the definitions below."""
+    header, *body = rows(costs)
+    lines = ["# Models side by side", ""]
+    lines += [f"- {key}: {value}" for key, value in facts.items()]
+    lines += ["", table_row(header), "|---|" + "---:|" * len(costs)]
+    lines += [table_row(row) for row in body]
+    return "\n".join([*lines, "", NOTES, ""])
+
+
+def terminal_table(costs: Sequence[Cost]) -> Table:
+    """The table for a rich console."""
+    from rich.table import Table
+
+    header, *body = rows(costs)
+    table = Table()
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index else "left")
+    for row in body:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,200 @@
+"""Distil students from a teacher: the task, made of the losses in :mod:`siamkd_core.losses`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from siamkd_core.distill_config import DistillConfig
+from siamkd_core.errors import ConfigError
+from siamkd_core.family import Answer, TeachingFamily, family_of
+from siamkd_core.losses.adaptive_hard import adaptive_hard
+from siamkd_core.losses.baselines import feature_matching
+from siamkd_core.losses.sharing import decayed, sharing_gate
+from siamkd_core.losses.target_response import target_response
+from siamkd_core.modelfile import find_model, load_model, read_card
+from siamkd_core.pair_task import PairTask, fresh
+from siamkd_core.run import run
+from siamkd_core.task import Batch
+
+ADAPTER = "adapter"
+"""Name of the convolution of ``feature_matching`` in a student that is trained."""
+
+
+def distill(
+    config: DistillConfig,
+    data: str | Path,
+    output: str | Path,
+    device: str = "auto",
+    precision: str = "auto",
+    commit: str = "unknown",
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Path]:
+    """The paths of the students' model files that :func:`siamkd_core.run.run` leaves, in the order
+    of the recipe."""
+    config = with_teacher(config)
+    return run(DistillTask, config, data, output, device, precision, commit, stop)
+
+
+def with_teacher(config: DistillConfig) -> DistillConfig:
+    """The recipe with the hash of its teacher's file.
+
+    Raises:
+        ModelFileError: no such model.
+        ConfigError: the recipe has the hash of another.
+    """
+    found = read_card(find_model(config.teacher)).sha256
+    if config.teacher_sha256 not in ("", found):
+        raise ConfigError(
+            f"the teacher {config.teacher} has the sha256 {found[:12]}..., the recipe was run with "
+            f"{config.teacher_sha256[:12]}...: bring that file back, or remove teacher_sha256"
+        )
+    return replace(config, teacher_sha256=found)
+
+
+class DistillTask(PairTask):
+    """A :class:`siamkd_core.task.Task`: students, and a teacher that runs once for all of them.
+
+    The gradient of a student is that of its own losses: they share nothing but the pairs, unless
+    the sharing is ``literal``.
+
+    Args:
+        config, data, commit: see :func:`siamkd_core.run.run`.
+        device, dtype: where and in which precision the networks run.
+
+    Raises:
+        ModelFileError: no such teacher, or students' widths that do not exist.
+        ConfigError: a teacher that cannot teach, a model to start from that does not fit.
+    """
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        data: str | Path,
+        device: torch.device,
+        dtype: torch.dtype,
+        commit: str,
+    ) -> None:
+        teacher, card = load_model(config.teacher)
+        family = family_of(card.architecture, config, dtype)
+        if not isinstance(family, TeachingFamily):
+            raise ConfigError(
+                f"the teacher {config.teacher} is a {card.architecture}, and so far only a siamfc "
+                "can be distilled"
+            )
+        taught = {"teacher": {key: getattr(card, key) for key in ("name", "sha256", "parameters")}}
+        pupils = [
+            fresh(
+                one.name, card.architecture, one.widths, config.seed, one.start_from, one.backbone
+            )
+            for one in config.students
+        ]
+        pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
+        super().__init__(config, data, device, dtype, commit, pupils)
+        self.family: TeachingFamily = family
+        self.config = config
+        self.shares = {one.name: one.share for one in config.students}
+        # not among the networks: nothing trains it, saves it or puts it into training mode
+        self.teacher = teacher.requires_grad_(False).to(  # type: ignore[call-overload]
+            device, memory_format=torch.channels_last
+        )
+        if config.losses.feature_matching:
+            channels = self.family.channels(teacher)
+            for one in pupils:
+                torch.manual_seed(config.seed)
+                adapter = nn.Conv2d(self.family.channels(one.network), channels, 1)
+                one.network.add_module(ADAPTER, adapter)
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        self.strength = decayed(self.config.sharing.decay, epoch)
+
+    def losses(self, networks: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
+        """``loss``, the sum over the students; ``<student>``, its weighted terms' sum; and
+        ``<student>/<term>``, each term without its weight."""
+        with torch.no_grad():
+            teacher = self.family.answer(self.teacher, batch)
+            truth = self.family.hard_loss(teacher, batch)
+        answers = {name: self.family.answer(networks[name], batch) for name in self.cards}
+        hard = {name: self.family.hard_loss(one, batch) for name, one in answers.items()}
+        parts = {}
+        for name in self.cards:
+            terms = self._terms(networks[name], answers[name], hard[name], teacher, truth, batch)
+            if self.config.sharing.variant != "none" and self.shares[name]:
+                shared = self._shared(name, answers, hard, truth)
+                terms["sharing"] = (self.shares[name], shared.mean())
+            parts[name] = torch.stack([weight * value for weight, value in terms.values()]).sum()
+            parts |= {f"{name}/{term}": value for term, (_, value) in terms.items()}
+        loss = torch.stack([parts[name] for name in self.cards]).sum()
+        return {"loss": loss, **parts}
+
+    def _terms(
+        self,
+        network: nn.Module,
+        student: Answer,
+        hard: Tensor,
+        teacher: Answer,
+        truth: Tensor,
+        batch: Batch,
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Weight and mean of each term that is in use; ``hard`` and ``truth`` (N,) are the losses
+        of student and teacher against the truth."""
+        config = self.config.losses
+        made: dict[str, tuple[float, Callable[[], Tensor]]] = {
+            "label": (config.label, lambda: self.family.label_loss(student, batch).mean()),
+            "teacher_soft": (
+                config.teacher_soft,
+                lambda: self.family.soft_loss(student, teacher, config.temperature).mean(),
+            ),
+            "adaptive_hard": (
+                config.adaptive_hard,
+                lambda: adaptive_hard(hard, truth, config.margin).mean(),
+            ),
+            "target_response": (
+                config.target_response,
+                lambda: target_response(
+                    student.exemplar, student.search, teacher.exemplar, teacher.search
+                ).mean(),
+            ),
+            "feature_matching": (
+                config.feature_matching,
+                lambda: _match(network.get_submodule(ADAPTER), student, teacher).mean(),
+            ),
+            "stranger": (
+                self.config.stranger_weight,
+                lambda: self.family.strange_loss(network, student, batch),
+            ),
+        }
+        return {name: (weight, term()) for name, (weight, term) in made.items() if weight}
+
+    def _shared(
+        self,
+        receiver: str,
+        answers: Mapping[str, Answer],
+        hard: Mapping[str, Tensor],
+        truth: Tensor,
+    ) -> Tensor:
+        """(N,) what a student learns from the others, the mean over them."""
+        config, directional = self.config.losses, self.config.sharing.variant == "directional"
+        found = []
+        for provider in (name for name in answers if name != receiver):
+            judged = hard[provider if directional else receiver]
+            gate = sharing_gate(judged, truth, config.margin, self.strength)
+            found.append(
+                gate
+                * self.family.sharing_loss(
+                    answers[receiver], answers[provider], config.temperature, directional
+                )
+            )
+        return torch.stack(found).mean(0)
+
+
+def _match(adapter: nn.Module, student: Answer, teacher: Answer) -> Tensor:
+    """(N,) distance of the features of exemplar and search region, the mean of both."""
+    ours = adapter(student.exemplar.float()), adapter(student.search.float())
+    exemplar = feature_matching(ours[0], teacher.exemplar)
+    return (exemplar + feature_matching(ours[1], teacher.search)) / 2

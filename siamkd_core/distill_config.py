@@ -1,0 +1,132 @@
+"""What a distillation is told: teacher, students, and what they learn from whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from siamkd_core.errors import ConfigError
+from siamkd_core.recipe import RecipeConfig, check_model_name
+
+SHARING = ("directional", "literal", "none")
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """A student; it is of the teacher's architecture.
+
+    Attributes:
+        name: of the model file that comes out.
+        widths: channel widths of the backbone.
+        backbone: one of :data:`siamkd_core.siamfc.BACKBONES`; it may be another than the teacher's.
+        start_from: shipped name or path of a model of the same backbone and widths to start from;
+            empty for random weights.
+        share: weight of what it learns from the other students; 0: nothing. The paper's small
+            student has 1 and its large one beta, 0.5 in a public re-implementation and remembered
+            to be the paper's.
+    """
+
+    name: str
+    widths: tuple[int, ...]
+    backbone: str = "alexnet"
+    start_from: str = ""
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_model_name(self.name)
+        if self.share < 0:
+            raise ConfigError(f"share of {self.name} must not be negative, got {self.share}")
+
+
+@dataclass(frozen=True)
+class TermsConfig:
+    """Weights of a student's losses, 0 leaves one out; each is explained in
+    :mod:`siamkd_core.losses`.
+
+    The defaults are those of a public re-implementation (an MSc thesis on another tracker); that
+    they are the paper's is remembered with little certainty.
+
+    Attributes:
+        label: loss against the label.
+        teacher_soft: divergence from the teacher's response.
+        temperature: tau of ``teacher_soft`` and of the sharing.
+        adaptive_hard: loss against the truth where the student does not beat the teacher.
+        margin: h, by which the teacher must be beaten, and within which a student may teach
+            another; in units of the loss against the truth.
+        target_response: distance of the attention maps.
+        feature_matching: distance of the features themselves, through a 1x1 convolution that
+            learns with the student and is not part of its model (FitNets, to compare with).
+    """
+
+    label: float = 0.0
+    teacher_soft: float = 1.0
+    temperature: float = 1.0
+    adaptive_hard: float = 0.1
+    margin: float = 0.005
+    target_response: float = 100.0
+    feature_matching: float = 0.0
+
+    def __post_init__(self) -> None:
+        weights = (
+            self.label,
+            self.teacher_soft,
+            self.adaptive_hard,
+            self.target_response,
+            self.feature_matching,
+        )
+        if min(weights) < 0 or max(weights) == 0:
+            raise ConfigError("losses: no weight may be negative, and one must be above 0")
+        if self.temperature <= 0:
+            raise ConfigError(f"losses: temperature must be above 0, got {self.temperature}")
+
+
+@dataclass(frozen=True)
+class SharingConfig:
+    """How students learn from each other.
+
+    Attributes:
+        variant: ``directional`` (our choice): a student learns from another while that one, the
+            provider, is nearly as good as the teacher, and the provider feels nothing of it.
+            ``literal``: the published formula as it is written: the receiver is judged, and both
+            are drawn together. ``none``: not at all.
+        decay: the sharing's weight falls by this factor an epoch (0.9 in a public
+            re-implementation).
+    """
+
+    variant: str = "directional"
+    decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.variant not in SHARING:
+            raise ConfigError(f"sharing: variant is one of {', '.join(SHARING)}")
+        if not 0 < self.decay <= 1:
+            raise ConfigError(f"sharing: decay must lie in 0..1 (above 0), got {self.decay}")
+
+
+@dataclass(frozen=True)
+class DistillConfig(RecipeConfig):
+    """A distillation: one teacher, any number of students, each by its own rule of the best epoch.
+
+    Attributes:
+        teacher: shipped name or path of a model; it is never changed.
+        teacher_sha256: of its file. Filled in when the run begins, so that it goes on with the same
+            teacher or not at all; a recipe that has it accepts no other.
+        students: trained side by side on the same pairs.
+        losses: their terms, the same for all.
+        sharing: between the students; needs two of them.
+    """
+
+    teacher: str = ""
+    teacher_sha256: str = ""
+    students: tuple[StudentConfig, ...] = ()
+    losses: TermsConfig = field(default_factory=TermsConfig)
+    sharing: SharingConfig = field(default_factory=SharingConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [student.name for student in self.students]
+        if not self.teacher or not names:
+            raise ConfigError("a distillation needs a teacher and at least one of students")
+        if len(set(names)) < len(names):
+            raise ConfigError(f"students need different names, got {', '.join(names)}")
+        if self.sharing.variant != "none" and len(names) < 2:
+            raise ConfigError("sharing needs two students; for one write sharing: {variant: none}")

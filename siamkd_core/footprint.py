@@ -1,0 +1,82 @@
+"""Peak memory of tracking with one model, measured in a process of its own.
+
+``python -m siamkd_core.footprint`` is that process; it prints bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from siamkd_core.benchmark import BOX, picture
+from siamkd_core.errors import SiamkdError
+from siamkd_core.tracker import load_tracker
+
+UPDATES = 5
+
+
+def peak_memory(model: str | Path, device: str, precision: str, threads: int) -> int:
+    """Bytes that loading a model and tracking a few frames with it takes at most.
+
+    CPU: the highest resident memory of a process that tracks, less that of the same process when
+    it had only imported everything. CUDA: the most that PyTorch had allocated on the device.
+
+    Args:
+        model: shipped name or path.
+        device, precision: see :mod:`siamkd_core.device`.
+        threads: CPU threads of PyTorch; 0 leaves its choice.
+
+    Raises:
+        SiamkdError: the process failed; says how.
+    """
+    command = [sys.executable, "-m", "siamkd_core.footprint", str(model)]
+    command += ["--device", device, "--precision", precision, "--threads", str(threads)]
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        command, env=dict(os.environ, PYTHONPATH=path), capture_output=True, text=True
+    )
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise SiamkdError(f"{model}: the process that measures memory failed: {last[0]}")
+    return int(done.stdout)
+
+
+def highest_resident() -> int:
+    """Bytes of this process's peak resident memory."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+    # getrusage hands down the peak of the process that started this one, as Linux counts it
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def main() -> None:
+    """Track, and print the bytes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--precision", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    args = parser.parse_args()
+    image = picture()
+    before = highest_resident()
+    tracker = load_tracker(args.model, args.device, args.precision, args.threads or None)
+    tracker.init(image, BOX)
+    for _ in range(UPDATES):
+        tracker.update(image)
+    if torch.cuda.is_initialized():
+        print(torch.cuda.max_memory_allocated())
+    else:
+        print(highest_resident() - before)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Models side by side: what the table says of them, and how they take turns."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from synthetic import tiny_model
+
+from siamkd_core import benchmark
+from siamkd_core.benchmark import BOX, Timing, measure, picture
+from siamkd_core.box import Box
+from siamkd_core.cli import main
+from siamkd_core.comparison import Cost, markdown, rows, terminal_table
+from siamkd_core.complexity import Complexity
+from siamkd_core.errors import SiamkdError
+from siamkd_core.footprint import peak_memory
+from siamkd_core.modelfile import ModelCard, read_card, save_model, write_card
+from siamkd_core.siamfc import SiamFC, count_parameters
+from siamkd_core.tracker import load_tracker
+from siamkd_core.tracker_config import TrackerConfig
+
+BIG = Cost(
+    "big",
+    Complexity(2_336_320, 9_361_000, 8_167_095_648),
+    Timing(np.array([[0.030, 0.020, 0.040], [0.060, 0.060, 0.060]]), np.full((2, 3), 0.018)),
+    70_000_000,
+)
+SMALL = Cost(
+    "small",
+    Complexity(172_954, 704_000, 899_000_000),
+    Timing(np.array([[0.010, 0.010, 0.010], [0.010, 0.010, 0.010]]), np.full((2, 3), 0.008)),
+    7_500_000,
+)
+
+
+def test_a_row_a_figure_and_a_column_a_model():
+    header, *body = rows([BIG, SMALL])
+    assert header == ("", "big", "small")
+    table = {name: values for name, *values in body}
+    assert table == {
+        "parameters": ["2,336,320", "172,954"],
+        "file, MB": ["9.36", "0.70"],
+        "multiply-adds a frame, millions": ["8,167", "899"],
+        "peak memory, MB": ["70.0", "7.5"],
+        # of 20, 30, 40, 60, 60, 60 ms
+        "frame, ms, median": ["50.00", "10.00"],
+        "frame, ms, 95 %": ["60.00", "10.00"],
+        "of it the network, ms, median": ["18.00", "8.00"],
+        "smaller": ["1.0x", "13.5x"],
+        # 3 in the first round, 6 in the second
+        "faster": ["1.00x", "4.50x"],
+    }
+
+
+def test_the_markdown_has_the_facts_and_the_definitions():
+    text = markdown([BIG, SMALL], {"processor": "a fast one", "command": "`siamkd compare`"})
+    assert "- processor: a fast one" in text and "- command: `siamkd compare`" in text
+    assert "\n|  | big | small |\n|---|---:|---:|\n" in text
+    assert "| smaller | 1.0x | 13.5x |" in text
+    assert "took turns in one run" in text
+
+
+def test_the_terminal_has_the_same_table():
+    table = terminal_table([BIG, SMALL])
+    assert [column.header for column in table.columns] == ["", "big", "small"]
+    assert table.row_count == len(rows([BIG])) - 1
+
+
+class Turns:
+    """A tracker that takes down whose frame it was, and from where it was searched."""
+
+    def __init__(self, name: str, taken: list[str]) -> None:
+        self.name, self.taken = name, taken
+        self.box = Box(0, 0, 1, 1)
+
+    def init(self, image, box) -> None:
+        assert image.shape == (360, 640, 3) and box == BOX
+
+    def move_to(self, box) -> None:
+        self.box = box
+
+    def update(self, image, learn):
+        assert self.box == BOX and not learn
+        self.box = Box(0, 0, 1, 1)
+        self.taken.append(self.name)
+        return SimpleNamespace(seconds={"model": 0.25})
+
+
+def test_the_models_take_turns_and_an_untimed_frame_comes_first(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(clock))
+    taken, done = [], []
+    timings = measure(
+        {name: Turns(name, taken) for name in "abc"}, 4, 2, lambda: done.append(len(taken))
+    )
+    assert "".join(taken) == "aaabbbccc" + "bbbcccaaa" + "cccaaabbb" + "aaabbbccc"
+    assert done == [9, 18, 27, 36]
+    assert timings["b"].frames.tolist() == [[1, 1]] * 4
+    assert timings["b"].network.tolist() == [[0.25, 0.25]] * 4
+
+
+def test_a_tracker_is_timed_as_it_is(tmp_path):
+    tracker = load_tracker(tiny_model(tmp_path), "cpu", "float32")
+    timing = measure({"tiny": tracker}, 2, 1)["tiny"]
+    assert timing.frames.shape == (2, 1)
+    assert (timing.frames > timing.network).all() and (timing.network > 0).all()
+    assert picture().dtype == np.uint8
+
+
+def test_memory_is_that_of_the_model(tmp_path):
+    widths = (96, 256, 384, 384, 256)
+    network = SiamFC(widths)
+    card = ModelCard("large", "siamfc", widths, count_parameters(network))
+    peak = peak_memory(save_model(network, card, tmp_path), "cpu", "float32", 1)
+    # the weights, and the first layer's output for three search regions of 255 px
+    needed = 4 * (card.parameters + 3 * 96 * 123**2)
+    # PyTorch, which is not counted, takes more than the upper bound
+    assert needed < peak < 6 * needed
+
+
+def test_a_process_that_fails_is_told_of(monkeypatch):
+    monkeypatch.setattr("sys.executable", "false")
+    with pytest.raises(SiamkdError, match="mine: the process that measures memory failed"):
+        peak_memory("mine", "cpu", "float32", 1)
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    # two processes that import PyTorch; what they find is tested above
+    monkeypatch.setattr("siamkd_core.footprint.peak_memory", lambda *_: 12_300_000)
+    one, two = (tiny_model(tmp_path / f"m{seed}", seed) for seed in range(2))
+    write_card(replace(read_card(two), tracker=TrackerConfig(search_size=239)), two)
+    output = tmp_path / "tables" / "costs.md"
+    command = ["compare", str(one), str(two), "--rounds", "1", "--frames", "1", "--device", "cpu"]
+    assert main([*command, "--threads", "1", "--output", str(output)]) == 0
+    said, text = capsys.readouterr().out, output.read_text()
+    for shown in (said, text):
+        assert "12.3" in shown and "processor: " in shown and "PyTorch" in shown
+        assert "m0/tiny: 3 x 255 px; m1/tiny: 3 x 239 px" in shown
+        assert "--rounds 1 --frames 1 --device cpu --threads 1" in shown
+    assert "|  | m0/tiny | m1/tiny |" in text and "| smaller | 1.0x | 1.0x |" in text
+    assert main(["compare", str(one), str(one)]) == 2
+    assert "twice" in capsys.readouterr().err
+    assert main([*command, "--frames", "0"]) == 2
+    assert main(["compare", "no_such_model"]) == 2
