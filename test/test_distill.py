@@ -274,6 +274,7 @@ def test_the_student_comes_closer_to_the_teacher(config, data, tmp_path):
 
 def test_the_card_says_who_taught_what(config, data, tmp_path, teacher):
     config = replace(config, epochs=1, data="grey noise", seed=3)
+    config = replace(config, losses=TermsConfig(target_response=0.25))
     for path, student in zip(run(config, data, tmp_path), config.students, strict=True):
         card = load_model(path)[1]
         taught = read_card(teacher)
@@ -290,7 +291,7 @@ def test_the_card_says_who_taught_what(config, data, tmp_path, teacher):
         }
         assert (training["commit"], training["data"]) == ("abc", "grey noise")
         assert training["recipe"]["seed"] == 3
-        assert training["recipe"]["losses"]["target_response"] == 100.0
+        assert training["recipe"]["losses"]["target_response"] == 0.25
         assert training["recipe"]["teacher_sha256"] == taught.sha256
 
 
@@ -322,6 +323,7 @@ def test_a_run_goes_on_with_its_own_teacher_only(config, data, tmp_path):
         ("students: [{name: a, widths: [2, 4, 4, 4, 2]}]", "sharing needs two students"),
         ("students: [{name: a, widths: [2]}, {name: a, widths: [2]}]", "different names, got a, a"),
         ("students: [{name: a.b, widths: [2]}]", "without a dot"),
+        ("students: [{name: loss, widths: [2]}]", "cannot be called loss"),
         ("students: [{name: a, widths: [2], share: -1}]", "share of a"),
     ],
 )
