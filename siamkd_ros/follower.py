@@ -18,10 +18,10 @@ from siamkd_core.image import Image
 from siamkd_core.longterm import LongTermTracker, ShortTermTracker
 from siamkd_core.presence import State
 from siamkd_core.tracker import Track
+from siamkd_ros.any_image import decode_image
 from siamkd_ros.boxes import check_box
 from siamkd_ros.diagnostics import Report
 from siamkd_ros.frame import SECOND, Frame, FrameRing
-from siamkd_ros.image_decode import decode
 from siamkd_ros.inbox import Drop, Enable, Inbox, Order, Start
 from siamkd_ros.parameters import TrackerParameters
 from siamkd_ros.rejected import Rejected
@@ -164,7 +164,7 @@ class Follower:
                     if start.stamp
                     else "no image arrives: is the camera running?",
                 )
-            image = decode(frame.message)
+            image = decode_image(frame.message)
             size = (image.shape[1], image.shape[0])
             self._tracker.init(image, check_box(start.box, *size))
         except Rejected as error:
@@ -255,7 +255,7 @@ class Follower:
             Rejected: the frame is unusable; the target stays.
         """
         began = time.monotonic()
-        image = decode(frame.message)
+        image = decode_image(frame.message)
         self._fit_size(image)
         if not self._tracker.initialised:
             return None

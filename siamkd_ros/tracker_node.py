@@ -20,28 +20,26 @@ from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.utilities import get_rmw_implementation_identifier
-from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from siamkd_core.box import Box
 from siamkd_core.tracker import Track, Tracker, load_tracker
 from siamkd_ros import diagnostics
+from siamkd_ros.any_image import image_size
 from siamkd_ros.boxes import box_from_detection, fill_detection, label_from_detection
 from siamkd_ros.diagnostics import Report, Task
 from siamkd_ros.follower import Follower
 from siamkd_ros.frame import SECOND, Frame, FrameRing
-from siamkd_ros.image_decode import check
+from siamkd_ros.image_topic import image_topic, subscribe_image
 from siamkd_ros.inbox import Drop, Enable, Inbox, Start
-from siamkd_ros.parameters import TrackerParameters, declare, watch
+from siamkd_ros.parameter_spec import declare, watch
+from siamkd_ros.parameters import TrackerParameters
 from siamkd_ros.qos import (
     describe_publishers,
     latched,
     loss_advice,
-    newest_image,
-    warn_incompatible,
 )
 from siamkd_ros.rejected import Rejected
 from siamkd_ros.runtime import main_exit
@@ -106,7 +104,7 @@ class TrackerNode(Node):
 
     # Callbacks of the executor's thread
 
-    def on_image(self, message: Image) -> None:
+    def on_image(self, message: Any) -> None:
         """Check an image's fields and leave it for the inference thread."""
         try:
             self._accept(message)
@@ -161,7 +159,7 @@ class TrackerNode(Node):
             )
         ]
         self._diagnostics.publish(message)
-        best_effort = self._profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+        best_effort = self._images.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
         advice = loss_advice(
             self._topic, snapshot, best_effort, get_rmw_implementation_identifier()
         )
@@ -210,16 +208,9 @@ class TrackerNode(Node):
         self._target = self.create_publisher(Detection2DArray, "~/target", 10)
         self._status_publisher = self.create_publisher(DiagnosticStatus, "~/status", latched())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._topic = self.resolve_topic_name("image")
-        self._profile = newest_image()
-        self.create_subscription(
-            Image,
-            "image",
-            self.on_image,
-            self._profile,
-            event_callbacks=warn_incompatible(self._topic, self.get_logger().warning),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        transport = self.parameters.image_transport
+        self._topic = image_topic(self, transport)
+        self._images = subscribe_image(self, transport, self.on_image)
         self.create_subscription(Detection2D, "~/init", self.on_init, 10)
         self.create_service(Trigger, "~/reset", self.on_reset)
         self.create_service(SetBool, "~/enable", self.on_enable)
@@ -234,11 +225,10 @@ class TrackerNode(Node):
             post_callback=lambda _: self._forget_stream("the ROS clock jumped back"),
         )
 
-    def _accept(self, message: Image) -> None:
+    def _accept(self, message: Any) -> None:
         arrived, now = time.monotonic(), self.now()
         stamp = _nanoseconds(message.header.stamp)
-        check(message)
-        change = self._guard.inspect(stamp, (message.width, message.height), now)
+        change = self._guard.inspect(stamp, image_size(message), now)
         if change is Change.TIME:
             self._forget_stream("the image stamps jumped back (a bag that starts again?)")
         elif change is Change.SIZE:
