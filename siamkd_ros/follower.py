@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from siamkd_core.errors import ImageError
 from siamkd_core.image import Image
@@ -37,7 +37,7 @@ SAME_ASPECT = 0.01
 class Outputs(Protocol):
     """Where results go. Called from the inference thread."""
 
-    def target(self, header: Any, track: Track | None, target: str, label: str) -> None:
+    def target(self, frame: Frame, track: Track | None, target: str, label: str) -> None:
         """One processed image: the box to report, or None for nothing there."""
 
     def status(self, report: Report) -> None:
@@ -240,7 +240,7 @@ class Follower:
         self._done = frame.sequence
         shown = track if self._tracker.state in (State.TRACKING, State.UNCERTAIN) else None
         worked = time.monotonic()
-        self._outputs.target(frame.message.header, shown, self._target, self._label)
+        self._outputs.target(frame, shown, self._target, self._label)
         published = time.monotonic()
         self._statistics.count("processed")
         self._statistics.timed({"wait": began - frame.arrived, "publish": published - worked})

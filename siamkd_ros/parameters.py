@@ -14,6 +14,7 @@ from siamkd_ros.parameter_spec import ParameterSet, markdown_table, parameter
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 TRANSPORTS = ("raw", "compressed")
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class TrackerParameters(ParameterSet):
         "Shipped model name, or path of a .safetensors file with its .json card beside it",
         read_only=True,
     )
+    backend: str = parameter(
+        "auto",
+        "What runs the model; torch is PyTorch",
+        choices=("auto", "torch"),
+        read_only=True,
+    )
     device: str = parameter(
         "auto",
         "Where the model runs: auto (CUDA if there is one), cpu, cuda or cuda:N",
@@ -33,7 +40,7 @@ class TrackerParameters(ParameterSet):
     precision: str = parameter(
         "auto",
         "Number format of the model",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", *PRECISIONS, *PRECISIONS.values()),
         read_only=True,
     )
     threads: int = parameter(
@@ -43,6 +50,21 @@ class TrackerParameters(ParameterSet):
         "raw",
         "raw subscribes to image, compressed to <image>/compressed (JPEG or PNG)",
         choices=TRANSPORTS,
+        read_only=True,
+    )
+    autostart: bool = parameter(
+        True,
+        "Configure and activate at start-up; false leaves that to a lifecycle manager",
+        read_only=True,
+    )
+    bearing: bool = parameter(
+        False,
+        "Publish ~/bearing, the direction of the target by camera_info",
+        read_only=True,
+    )
+    rectified: bool = parameter(
+        False,
+        "Whether the images are rectified: then camera_info's P holds, otherwise its K and D",
         read_only=True,
     )
     uncertain_score: float = parameter(
@@ -90,6 +112,16 @@ class TrackerParameters(ParameterSet):
         unit="MB",
         low=0,
         high=8192,
+    )
+    overlay_rate: float = parameter(
+        10.0,
+        "How often ~/overlay shows a picture, at most, while somebody looks",
+        unit="Hz",
+        low=0.1,
+        high=120.0,
+    )
+    overlay_width: int = parameter(
+        640, "Larger pictures are shrunk to this width on ~/overlay", unit="px", low=64, high=4096
     )
     image_timeout: float = parameter(
         1.0,

@@ -43,9 +43,9 @@ def overlap(a: Box, b: Box) -> float:
 @pytest.fixture(scope="module")
 def tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     folder = tmp_path_factory.mktemp("tracker")
-    process = NodeProcess(
-        "tracker", folder / "log", model=tiny_model(folder), device="cpu", threads=1
-    )
+    # a busy machine takes its time to show forty images
+    options = {"device": "cpu", "threads": 1, "ring_seconds": 30.0}
+    process = NodeProcess("tracker", folder / "log", model=tiny_model(folder), **options)
     yield process
     # as often as an impatient user presses Ctrl-C
     assert process.stop(times=3) == 0, process.log
