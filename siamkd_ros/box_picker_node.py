@@ -23,19 +23,17 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray
-from visualization_msgs.msg import MarkerArray
 
 from siamkd_core.box import Box
-from siamkd_ros.any_image import decode_image, image_size
+from siamkd_ros.any_image import image_size
 from siamkd_ros.boxes import box_from_detection, write_box
-from siamkd_ros.camera_model import Camera, Uncalibrated, camera_from_info, nominal_camera
 from siamkd_ros.frame import SECOND
 from siamkd_ros.image_topic import image_topic, subscribe_image
 from siamkd_ros.parameter_spec import declare, watch
 from siamkd_ros.parameters import PickerParameters
-from siamkd_ros.picker_markers import PlaneMarkers, encode_picture
+from siamkd_ros.picker_view import PickerView
 from siamkd_ros.picking import Picking, Picture
-from siamkd_ros.picture_plane import Pixel, Plane
+from siamkd_ros.picture_plane import Pixel
 from siamkd_ros.qos import latched
 from siamkd_ros.rejected import Rejected
 from siamkd_ros.runtime import main_exit
@@ -54,12 +52,10 @@ class BoxPickerNode(Node):
         watch(self, lambda: self.parameters, self._set_parameters)
         self.picking = Picking()
         self._newest: Any = None
-        self._jpeg: tuple[Picture, bytes] | None = None
-        self._info: CameraInfo | None = None
         self._tracked: Box | None = None
         self._status = ""
         self._warned: dict[str, float] = {}
-        self._markers = PlaneMarkers()
+        self._view = PickerView(self, lambda: self.parameters, self._warn)
         self._connect()
 
     def close(self) -> None:
@@ -76,7 +72,7 @@ class BoxPickerNode(Node):
         except Rejected as error:
             self._warn(error)
             return
-        if fresh and self._publisher.get_subscription_count():
+        if fresh and self._view.watched:
             self._draw()
 
     def on_housekeeping(self) -> None:
@@ -91,7 +87,7 @@ class BoxPickerNode(Node):
 
         def pixel() -> Pixel:
             picture = self._picture()
-            frame, ours = message.header.frame_id.lstrip("/"), self._frame(picture)
+            frame, ours = message.header.frame_id.lstrip("/"), self._view.frame(picture)
             if frame != ours.lstrip("/"):
                 raise Rejected(
                     "frame",
@@ -99,7 +95,7 @@ class BoxPickerNode(Node):
                     f"set RViz's Fixed Frame to {ours!r}",
                 )
             point = message.point
-            return self._plane(picture).pixel((point.x, point.y, point.z))
+            return self._view.plane(picture).pixel((point.x, point.y, point.z))
 
         self._attempt(lambda: self.picking.click(pixel(), time.monotonic()))
 
@@ -149,10 +145,11 @@ class BoxPickerNode(Node):
     def _connect(self) -> None:
         transport = self.parameters.image_transport
         self._boxes = self.create_publisher(Detection2D, "tracker/init", 10)
-        self._publisher = self.create_publisher(MarkerArray, "~/markers", latched())
         topic = image_topic(self, "raw")
         subscribe_image(self, transport, self.on_image)
-        self.create_subscription(CameraInfo, "camera_info", self._set_info, qos_profile_sensor_data)
+        self.create_subscription(
+            CameraInfo, "camera_info", self._view.on_info, qos_profile_sensor_data
+        )
         self.create_subscription(PointStamped, "/clicked_point", self.on_point, 10)
         self.create_subscription(Point, f"{topic}_mouse_left", self.on_mouse, 10)
         self.create_subscription(PolygonStamped, "~/polygon", self.on_polygon, 10)
@@ -168,9 +165,6 @@ class BoxPickerNode(Node):
             f"pictures of {image_topic(self, transport)} on "
             f"{self.resolve_topic_name('~/markers')}, boxes to {self._boxes.topic_name}"
         )
-
-    def _set_info(self, message: CameraInfo) -> None:
-        self._info = message
 
     def _set_parameters(self, values: PickerParameters) -> None:
         self.parameters = values
@@ -222,59 +216,10 @@ class BoxPickerNode(Node):
 
     def _draw(self) -> None:
         """Publish the markers, whoever looks: the last ones are latched."""
-        picking, picture = self.picking, self.picking.picture
-        if picture is None:
-            return
         try:
-            jpeg = self._encoded(picture)
+            self._view.draw(self.picking, self._tracked, self._status)
         except Rejected as error:
             self._warn(error)
-            return
-        self._publisher.publish(
-            self._markers.array(
-                self._frame(picture),
-                self._plane(picture),
-                jpeg,
-                first=picking.first,
-                given=picking.box,
-                tracked=None if picking.frozen else self._tracked,
-                text=self._text(),
-            )
-        )
-
-    def _encoded(self, picture: Picture) -> bytes:
-        if self._jpeg is None or self._jpeg[0] is not picture:
-            values = self.parameters
-            image = decode_image(picture.message)
-            self._jpeg = (picture, encode_picture(image, values.max_width, values.jpeg_quality))
-        return self._jpeg[1]
-
-    def _text(self) -> str:
-        picking = self.picking
-        if picking.box is not None:
-            line = "box sent"
-        elif picking.first is not None:
-            line = "click the opposite corner"
-        else:
-            line = "Publish Point: click two opposite corners of the target"
-        return "\n".join(filter(None, (picking.note or line, self._status)))
-
-    def _plane(self, picture: Picture) -> Plane:
-        return Plane(self._camera(picture.width, picture.height), self.parameters.distance)
-
-    def _camera(self, width: int, height: int) -> Camera:
-        """By camera_info, or a nominal one: plane and clicks agree with either."""
-        if self._info is None:
-            return nominal_camera(width, height)
-        try:
-            camera = camera_from_info(self._info, self.parameters.rectified)
-            return camera.scaled(width, height)
-        except Uncalibrated as error:
-            self._warn(Rejected("camera_info", f"{error}; the plane is drawn for a nominal camera"))
-            return nominal_camera(width, height)
-
-    def _frame(self, picture: Picture) -> str:
-        return self.parameters.frame_id or picture.frame_id or "camera"
 
     def _picture(self) -> Picture:
         if self.picking.picture is None:

@@ -46,6 +46,9 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
     def clean_up(self) -> None:
         """Drop what `configure` made; works in every state."""
 
+    def entered(self) -> None:
+        """The node is in `state` now."""
+
     def start(self) -> None:
         """Configure and activate, for a node that nobody manages.
 
@@ -93,6 +96,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
             self.get_logger().error(f"the way to {goal} failed in {self.state}:\n{trace}")
             return TransitionCallbackReturn.ERROR
         self.state = goal
+        self.entered()
         return TransitionCallbackReturn.SUCCESS
 
     def _refusing(self, change: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -74,7 +74,7 @@ class TrackerNode(ManagedNode):
         if self.parameters.autostart:
             self.start()
         else:
-            self._announce("unconfigured")
+            self.entered()
 
     def close(self) -> None:
         """Stop the inference thread. The node can be destroyed after that."""
@@ -102,7 +102,6 @@ class TrackerNode(ManagedNode):
                 "the target is there, and the thresholds mean little; see siamkd calibrate --help"
             )
         self._results = Results(self, lambda: self.parameters)
-        self._announce("inactive")
 
     def activate(self) -> None:
         """Subscribe, and start the inference thread."""
@@ -117,7 +116,6 @@ class TrackerNode(ManagedNode):
         if self.session is not None:
             session, self.session = self.session, None
             session.close()
-        self._announce("inactive")
 
     def clean_up(self) -> None:
         """Free the model and everything that was kept."""
@@ -126,7 +124,11 @@ class TrackerNode(ManagedNode):
         self._results, self.model = None, None
         gc.collect()
         return_memory()
-        self._announce("unconfigured")
+
+    def entered(self) -> None:
+        """Say what a node that does not track waits for."""
+        if self.session is None:
+            self.status(Report(State.IDLE, WAITING[self.state], self.now() / SECOND))
 
     # Callbacks of the executor's thread
 
@@ -158,7 +160,7 @@ class TrackerNode(ManagedNode):
         device = diagnostics.device_task(self.model.describe() if self.model else None)
         self._reporter.diagnostics((camera, tracking, timing, device))
         if camera.level is Level.ERROR:
-            self._reporter.warn("silence", camera.message, ADVISE_EVERY)
+            self._reporter.warn(f"silence: {offers}", camera.message, ADVISE_EVERY)
         advice = session.loss_advice(snapshot) if session else ""
         if advice:
             self._reporter.warn("loss", advice, ADVISE_EVERY)
@@ -197,10 +199,6 @@ class TrackerNode(ManagedNode):
         if session is not None:
             return session.follower.report()
         return Report(State.IDLE, WAITING[self.state])
-
-    def _announce(self, state: str) -> None:
-        """~/status while nothing is tracked, on the way to lifecycle state `state`."""
-        self.status(Report(State.IDLE, WAITING[state], self.now() / SECOND))
 
     def _fell_back(self, warning: str) -> None:
         self._reporter.warn("device", warning)

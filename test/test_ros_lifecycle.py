@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition, TransitionEvent
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
@@ -30,6 +31,7 @@ from std_srvs.srv import Trigger
 
 from siamkd_core.tracker import load_tracker
 from siamkd_ros.lifecycle import ManagedNode
+from siamkd_ros.qos import latched
 from siamkd_ros.tracker_node import TrackerNode
 
 CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
@@ -214,6 +216,9 @@ def test_shutdown_is_for_good_and_the_process_ends_politely(tmp_path: Path) -> N
     manager.wait_for(lambda: manager.node_state == ACTIVE, "autostart")
     assert manager.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
     assert manager.node_state == FINALIZED
+    statuses: list[DiagnosticStatus] = []
+    manager.create_subscription(DiagnosticStatus, "other/status", statuses.append, latched())
+    manager.wait_for(lambda: statuses and "for good" in statuses[-1].message, "the last status")
     assert not manager.change(CONFIGURE)
     assert manager.node_state == FINALIZED
     manager.close()

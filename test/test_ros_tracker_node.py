@@ -255,12 +255,16 @@ def test_diagnostics_have_four_tasks_with_the_stages_of_every_frame(observer: Ob
     assert "warmed up" in device["start_up"]
 
 
-def test_silence_is_an_error_that_says_who_publishes(observer: Observer) -> None:
+def test_silence_is_an_error_that_says_who_publishes(
+    observer: Observer, tracker: NodeProcess
+) -> None:
     observer.send(scene(0))
     observer.spin_for(1.5)
     camera = observer.fresh_diagnostics()["camera"]
     assert camera.level == b"\x02"
-    assert "/observer (sensor_msgs/msg/Image, reliable, volatile)" in camera.message
+    offer = "/observer (sensor_msgs/msg/Image, reliable, volatile)"
+    assert offer in camera.message
+    assert offer in tracker.log
 
 
 def test_a_camera_killed_and_started_again(observer: Observer, tmp_path: Path) -> None:
