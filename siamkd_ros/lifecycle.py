@@ -29,6 +29,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
     def __init__(self, name: str, **node_options: Any) -> None:
         self.state = "unconfigured"
         self._failure: Exception | None = None
+        self._starting = False
         super().__init__(name, **node_options)
         for service in self.services:
             if service.srv_name.endswith("/change_state"):
@@ -47,7 +48,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         """Drop what `configure` made; works in every state."""
 
     def entered(self) -> None:
-        """The node is in `state` now."""
+        """The node is in `state` now, and stays there for a while."""
 
     def start(self) -> None:
         """Configure and activate, for a node that nobody manages.
@@ -55,10 +56,14 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         Raises:
             SiamkdError: what the user must change.
         """
-        for trigger in (self.trigger_configure, self.trigger_activate):
-            if trigger() != TransitionCallbackReturn.SUCCESS:
-                assert self._failure is not None
-                raise self._failure
+        self._starting = True
+        try:
+            for trigger in (self.trigger_configure, self.trigger_activate):
+                if trigger() != TransitionCallbackReturn.SUCCESS:
+                    assert self._failure is not None
+                    raise self._failure
+        finally:
+            self._starting = False
 
     def on_configure(self, _: LifecycleState) -> TransitionCallbackReturn:
         return self._go(self.configure, "inactive")
@@ -96,7 +101,9 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
             self.get_logger().error(f"the way to {goal} failed in {self.state}:\n{trace}")
             return TransitionCallbackReturn.ERROR
         self.state = goal
-        self.entered()
+        if not (self._starting and goal == "inactive"):
+            self.get_logger().info(f"lifecycle: {goal}")
+            self.entered()
         return TransitionCallbackReturn.SUCCESS
 
     def _refusing(self, change: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
