@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from siamkd_core.tracker import load_tracker
 from siamkd_ros.box_picker_node import BoxPickerNode
 from siamkd_ros.tracker_node import TrackerNode
 
+PATIENCE = 20.0
 # What a node has or has not by its parameters, or by the version of ROS
 OPTIONAL = {
     *("/image", "/image/compressed", "/clock"),
@@ -49,17 +51,29 @@ def nodes(tmp_path: Path) -> Iterator[list[Any]]:
     rclpy.shutdown()
 
 
+def used(node: Any) -> dict[tuple[str, str], set[str]]:
+    """What the graph knows of a node's topics and services."""
+    name = node.get_name()
+    listed = {
+        ("topic", "publish"): node.get_publisher_names_and_types_by_node(name, "/"),
+        ("topic", "subscribe"): node.get_subscriber_names_and_types_by_node(name, "/"),
+        ("service", "reply"): node.get_service_names_and_types_by_node(name, "/"),
+    }
+    return {
+        right: without_optional({topic for topic, _ in pairs}) for right, pairs in listed.items()
+    }
+
+
 def test_the_policy_is_what_the_nodes_use(nodes: list[Any]) -> None:
     for node in nodes:
-        name = node.get_name()
-        used = {
-            ("topic", "publish"): node.get_publisher_names_and_types_by_node(name, "/"),
-            ("topic", "subscribe"): node.get_subscriber_names_and_types_by_node(name, "/"),
-            ("service", "reply"): node.get_service_names_and_types_by_node(name, "/"),
+        expected = {
+            right: without_optional(allowed(node.get_name(), *right)) for right in used(node)
         }
-        for (kind, right), listed in used.items():
-            expected = without_optional({topic for topic, _ in listed})
-            assert without_optional(allowed(name, kind, right)) == expected, (name, kind, right)
+        deadline = time.monotonic() + PATIENCE
+        # the graph comes to know a node bit by bit
+        while used(node) != expected and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert used(node) == expected
 
 
 def test_only_the_picker_may_give_a_target() -> None:
