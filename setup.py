@@ -62,6 +62,8 @@ setup(
             "siamkd = siamkd_core.cli:main",
             "tracker = siamkd_ros.entry:tracker",
             "camera = siamkd_ros.entry:camera",
+            "box_picker = siamkd_ros.entry:box_picker",
+            "select_box = siamkd_ros.entry:select_box",
         ],
     },
 )

@@ -1,10 +1,11 @@
-"""Start the tracker, and a camera that plays a clip if one is named.
+"""Start the tracker, and with it what is asked for: RViz with the box picker, a camera from a clip.
 
-ros2 launch siamkd_ros tracker.launch.py image:=/camera/image_raw
-ros2 launch siamkd_ros tracker.launch.py camera_source:=/path/to/clip.mp4
+ros2 launch siamkd_ros tracker.launch.py image:=/camera/image_raw rviz:=true
 """
 
 from __future__ import annotations
+
+import posixpath
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -29,9 +30,26 @@ ARGUMENTS = (
         "image", default_value="image", description="Topic of the images (sensor_msgs/Image)."
     ),
     DeclareLaunchArgument(
+        "camera_info",
+        default_value="",
+        description="Topic of the camera_info; empty: beside the image topic.",
+    ),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="",
+        choices=("", "raw", "compressed"),
+        description="compressed takes <image>/compressed; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
         "model",
         default_value="",
         description="Model name or .safetensors file; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "backend",
+        default_value="",
+        choices=("", "auto", "torch"),
+        description="What runs the model; empty: as in params_file.",
     ),
     DeclareLaunchArgument(
         "device",
@@ -49,6 +67,24 @@ ARGUMENTS = (
         default_value="false",
         choices=TRUTH,
         description="Take the time from /clock (simulation, bag).",
+    ),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="true",
+        choices=TRUTH,
+        description="Configure and activate the tracker; false leaves it to a lifecycle manager.",
+    ),
+    DeclareLaunchArgument(
+        "rviz",
+        default_value="false",
+        choices=TRUTH,
+        description="Also start RViz and box_picker, to give the target by two clicks.",
+    ),
+    DeclareLaunchArgument(
+        "optical_frame",
+        default_value="camera",
+        description="With rviz: RViz's fixed frame, and the frame of the picture's plane. The "
+        "frame_id of your images, where tf knows it.",
     ),
     DeclareLaunchArgument(
         "respawn",
@@ -101,38 +137,67 @@ def nodes(context: LaunchContext) -> list[Node]:
     def flag(name: str) -> bool:
         return value(name) == "true"
 
+    def given(*names: str) -> dict[str, str]:
+        return {name: value(name) for name in names if value(name)}
+
     environment = {}
     named = any(variable in context.environment for variable in PROFILE_VARIABLES)
     if flag("fastdds_profile") and not named:
         environment = dict.fromkeys(PROFILE_VARIABLES, share("config", "fastdds.xml"))
+    image, namespace = value("image"), value("namespace")
+    info = value("camera_info") or posixpath.join(posixpath.dirname(image), "camera_info")
     common = {
         "package": PACKAGE,
-        "namespace": value("namespace"),
-        "remappings": [("image", value("image"))],
+        "namespace": namespace,
+        "remappings": [("image", image), ("camera_info", info)],
         "ros_arguments": ["--log-level", value("log_level")],
         "additional_env": environment,
         "output": "screen",
         "emulate_tty": True,
     }
     clock = {"use_sim_time": flag("use_sim_time")}
-    given = {name: value(name) for name in ("model", "device") if value(name)}
-    tracker = Node(
-        executable="tracker",
-        name="tracker",
-        parameters=[value("params_file"), clock, given],
-        respawn=flag("respawn"),
-        respawn_delay=2.0,
-        **common,
+    shared = [value("params_file"), clock, given("image_transport")]
+    started = [
+        Node(
+            executable="tracker",
+            name="tracker",
+            parameters=[
+                *shared,
+                given("model", "backend", "device"),
+                {"autostart": flag("autostart")},
+            ],
+            respawn=flag("respawn"),
+            respawn_delay=2.0,
+            **common,
+        )
+    ]
+    if flag("rviz"):
+        frame = value("optical_frame")
+        picker = [*shared, {"frame_id": frame}]
+        started.append(
+            Node(executable="box_picker", name="box_picker", parameters=picker, **common)
+        )
+        started.append(rviz(namespace, frame, clock))
+    if value("camera_source"):
+        clip = {
+            "source": value("camera_source"),
+            "rate": float(value("camera_rate")),
+            "loop": flag("camera_loop"),
+            "wait_for_subscribers": 2 if flag("rviz") else 1,
+        }
+        parameters = [value("params_file"), clock, clip]
+        started.append(Node(executable="camera", name="camera", parameters=parameters, **common))
+    return started
+
+
+def rviz(namespace: str, frame: str, clock: dict[str, bool]) -> Node:
+    """RViz with the shipped view. Its namespace makes the display's relative topics ours."""
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz2",
+        namespace=namespace,
+        arguments=["-d", share("config", "tracker.rviz"), "-f", frame],
+        parameters=[clock],
+        output="log",
     )
-    if not value("camera_source"):
-        return [tracker]
-    clip = {
-        "source": value("camera_source"),
-        "rate": float(value("camera_rate")),
-        "loop": flag("camera_loop"),
-        "wait_for_subscribers": 1,
-    }
-    camera = Node(
-        executable="camera", name="camera", parameters=[value("params_file"), clock, clip], **common
-    )
-    return [tracker, camera]

@@ -65,11 +65,14 @@ def fill_detection(detection: Any, box: Box, score: float, label: str, hypothesi
     Args:
         hypothesis: an empty vision_msgs/ObjectHypothesisWithPose to fill and append.
     """
-    # anything but a float (an int, a numpy.float32) makes rclpy abort the process when it publishes
-    detection.bbox.center.position.x = float(box.cx)
-    detection.bbox.center.position.y = float(box.cy)
-    detection.bbox.size_x = float(box.w)
-    detection.bbox.size_y = float(box.h)
+    write_box(detection.bbox, box)
     hypothesis.hypothesis.class_id = label
     hypothesis.hypothesis.score = float(score)
     detection.results.append(hypothesis)
+
+
+def write_box(bbox: Any, box: Box) -> None:
+    """Write `box` into a vision_msgs/BoundingBox2D."""
+    # anything but a float (an int, a numpy.float32) makes rclpy abort the process when it publishes
+    bbox.center.position.x, bbox.center.position.y = float(box.cx), float(box.cy)
+    bbox.size_x, bbox.size_y = float(box.w), float(box.h)

@@ -23,7 +23,8 @@ from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.newest import NewestFrame
 from siamkd_core.video import FrameSource, open_source
 from siamkd_ros.frame import SECOND
-from siamkd_ros.parameters import CameraParameters, declare
+from siamkd_ros.parameter_spec import declare
+from siamkd_ros.parameters import CameraParameters
 from siamkd_ros.runtime import main_exit
 
 DEFAULT_RATE = 30.0

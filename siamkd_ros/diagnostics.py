@@ -112,8 +112,20 @@ def camera_task(snapshot: Snapshot, silent_for: float, timeout: float, offers: s
     return Task("camera", level, message, values)
 
 
-def tracker_task(report: Report, enabled: bool, snapshot: Snapshot) -> Task:
-    """Task *tracker*."""
+def tracker_task(
+    report: Report,
+    snapshot: Snapshot,
+    *,
+    lifecycle: str,
+    enabled: bool,
+    bearing: str | None,
+) -> Task:
+    """Task *tracker*.
+
+    Args:
+        lifecycle: unconfigured, inactive, active or finalized.
+        bearing: why there is no ray; empty if there is one, None if none is published.
+    """
     level, message = STATE_LEVEL[report.state], f"{report.state.value}: {report.reason}"
     if snapshot.new_errors:
         level = Level.WARN
@@ -125,6 +137,7 @@ def tracker_task(report: Report, enabled: bool, snapshot: Snapshot) -> Task:
         {
             "state": report.state.value,
             "reason": report.reason,
+            "lifecycle": lifecycle,
             "enabled": str(enabled).lower(),
             "target_id": report.target,
             "score": f"{report.score:.3f}",
@@ -132,6 +145,7 @@ def tracker_task(report: Report, enabled: bool, snapshot: Snapshot) -> Task:
             "unseen_s": f"{report.unseen:.2f}",
             "catch_ups": str(snapshot.catch_ups),
             "internal_errors": str(snapshot.errors),
+            **({} if bearing is None else {"bearing": bearing or "valid"}),
         },
     )
 
@@ -156,15 +170,34 @@ def timing_task(snapshot: Snapshot, deadline: float) -> Task:
     return Task("timing", Level.WARN if late else Level.OK, message, values)
 
 
-def device_task(described: Mapping[str, str], loading: str) -> Task:
-    """Task *device*.
+@dataclass(frozen=True)
+class Device:
+    """The loaded model, in words.
 
-    Args:
-        described: model, sha256, device, precision, backend, in words.
-        loading: how long loading and warming up took, in words.
+    Attributes:
+        described: model, sha256, backend, device and precision.
+        took: how long loading and warming up took.
+        warning: what is not as it was asked for; empty if nothing.
+        megabytes: the device's own memory in use; None on a CPU.
     """
-    values = {**described, "start_up": loading, "memory_mb": f"{resident_megabytes():.0f}"}
-    message = f"{described.get('model', '?')} on {described.get('device', '?')}"
+
+    described: Mapping[str, str]
+    took: str
+    warning: str
+    megabytes: float | None
+
+
+def device_task(device: Device | None) -> Task:
+    """Task *device*; None is no model loaded."""
+    values = {"memory_mb": f"{resident_megabytes():.0f}"}
+    if device is None:
+        return Task("device", Level.OK, "no model is loaded", values)
+    values |= {**device.described, "start_up": device.took}
+    if device.megabytes is not None:
+        values["device_memory_mb"] = f"{device.megabytes:.0f}"
+    if device.warning:
+        return Task("device", Level.WARN, device.warning, values)
+    message = f"{device.described['model']} on {device.described['device']}"
     return Task("device", Level.OK, message, values)
 
 

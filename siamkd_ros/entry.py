@@ -14,6 +14,14 @@ def camera() -> None:
     _run("camera_node")
 
 
+def box_picker() -> None:
+    _run("box_picker_node")
+
+
+def select_box() -> None:
+    _run("select_box_node")
+
+
 def _run(module: str) -> None:
     try:
         node = importlib.import_module(f"siamkd_ros.{module}")

@@ -11,17 +11,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from siamkd_core.errors import ImageError
 from siamkd_core.image import Image
 from siamkd_core.longterm import LongTermTracker, ShortTermTracker
 from siamkd_core.presence import State
 from siamkd_core.tracker import Track
+from siamkd_ros.any_image import decode_image
 from siamkd_ros.boxes import check_box
 from siamkd_ros.diagnostics import Report
 from siamkd_ros.frame import SECOND, Frame, FrameRing
-from siamkd_ros.image_decode import decode
 from siamkd_ros.inbox import Drop, Enable, Inbox, Order, Start
 from siamkd_ros.parameters import TrackerParameters
 from siamkd_ros.rejected import Rejected
@@ -37,7 +37,7 @@ SAME_ASPECT = 0.01
 class Outputs(Protocol):
     """Where results go. Called from the inference thread."""
 
-    def target(self, header: Any, track: Track | None, target: str, label: str) -> None:
+    def target(self, frame: Frame, track: Track | None, target: str, label: str) -> None:
         """One processed image: the box to report, or None for nothing there."""
 
     def status(self, report: Report) -> None:
@@ -164,7 +164,7 @@ class Follower:
                     if start.stamp
                     else "no image arrives: is the camera running?",
                 )
-            image = decode(frame.message)
+            image = decode_image(frame.message)
             size = (image.shape[1], image.shape[0])
             self._tracker.init(image, check_box(start.box, *size))
         except Rejected as error:
@@ -240,7 +240,7 @@ class Follower:
         self._done = frame.sequence
         shown = track if self._tracker.state in (State.TRACKING, State.UNCERTAIN) else None
         worked = time.monotonic()
-        self._outputs.target(frame.message.header, shown, self._target, self._label)
+        self._outputs.target(frame, shown, self._target, self._label)
         published = time.monotonic()
         self._statistics.count("processed")
         self._statistics.timed({"wait": began - frame.arrived, "publish": published - worked})
@@ -255,7 +255,7 @@ class Follower:
             Rejected: the frame is unusable; the target stays.
         """
         began = time.monotonic()
-        image = decode(frame.message)
+        image = decode_image(frame.message)
         self._fit_size(image)
         if not self._tracker.initialised:
             return None

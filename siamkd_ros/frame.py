@@ -22,13 +22,15 @@ class Frame:
         sequence: counts up with every accepted image.
         stamp: of the header, nanoseconds; 0 where the camera stamps nothing.
         arrived: steady clock, seconds.
-        message: the sensor_msgs/Image, not decoded.
+        message: the sensor_msgs/Image or CompressedImage, not decoded.
+        size: (width, height), pixels.
     """
 
     sequence: int
     stamp: int
     arrived: float
     message: Any
+    size: tuple[int, int]
 
     @property
     def bytes(self) -> int:

@@ -1,126 +1,136 @@
 """Every parameter of the nodes, declared once: default, description, unit, range, read-only.
 
-    python -m siamkd_ros.parameters     prints the README's tables
-
-The two frozen dataclasses are what the nodes read. ROS declarations, config/tracker.yaml and the
-README's tables follow from their fields, and a test holds them together.
+python -m siamkd_ros.parameters     prints the README's tables
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 from siamkd_core.errors import ConfigError
 from siamkd_core.presence import PresenceConfig
+from siamkd_ros.parameter_spec import ParameterSet, markdown_table, parameter
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+TRANSPORTS = ("raw", "compressed")
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
-class Spec:
-    """What a parameter means and may be. `low` and `high` are inclusive."""
+class TrackerParameters(ParameterSet):
+    """Parameters of the node `tracker`."""
 
-    description: str
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    read_only: bool = False
-
-    @property
-    def constraint(self) -> str:
-        """The range in words, for tables and error messages; empty if anything goes."""
-        if self.choices:
-            return ", ".join(choice or '""' for choice in self.choices)
-        return "" if self.low is None or self.high is None else f"{self.low:g} to {self.high:g}"
-
-
-def _parameter(default: Any, description: str, **rest: Any) -> Any:
-    return field(default=default, metadata={"spec": Spec(description, **rest)})
-
-
-@dataclass(frozen=True)
-class TrackerParameters:
-    """Parameters of the node `tracker`. Raises ConfigError for a value out of range."""
-
-    model: str = _parameter(
+    model: str = parameter(
         "siamfc_half",
         "Shipped model name, or path of a .safetensors file with its .json card beside it",
         read_only=True,
     )
-    device: str = _parameter(
+    backend: str = parameter(
+        "auto",
+        "What runs the model; torch is PyTorch",
+        choices=("auto", "torch"),
+        read_only=True,
+    )
+    device: str = parameter(
         "auto",
         "Where the model runs: auto (CUDA if there is one), cpu, cuda or cuda:N",
         read_only=True,
     )
-    precision: str = _parameter(
+    precision: str = parameter(
         "auto",
         "Number format of the model",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", *PRECISIONS, *PRECISIONS.values()),
         read_only=True,
     )
-    threads: int = _parameter(
+    threads: int = parameter(
         0, "CPU threads of the model; 0 leaves it to PyTorch", low=0, high=256, read_only=True
     )
-    uncertain_score: float = _parameter(
+    image_transport: str = parameter(
+        "raw",
+        "raw subscribes to image, compressed to <image>/compressed (JPEG or PNG)",
+        choices=TRANSPORTS,
+        read_only=True,
+    )
+    autostart: bool = parameter(
+        True,
+        "Configure and activate at start-up; false leaves that to a lifecycle manager",
+        read_only=True,
+    )
+    bearing: bool = parameter(
+        False,
+        "Publish ~/bearing, the direction of the target by camera_info",
+        read_only=True,
+    )
+    rectified: bool = parameter(
+        False,
+        "Whether the images are rectified: then camera_info's P holds, otherwise its K and D",
+        read_only=True,
+    )
+    uncertain_score: float = parameter(
         PresenceConfig.uncertain_score,
         "Below this score the target is uncertain, and after lost_after lost",
         low=0.0,
         high=1.0,
     )
-    tracking_score: float = _parameter(
+    tracking_score: float = parameter(
         PresenceConfig.tracking_score,
         "From this score on an uncertain target is tracked again",
         low=0.0,
         high=1.0,
     )
-    recover_score: float = _parameter(
+    recover_score: float = parameter(
         PresenceConfig.recover_score,
         "From this score on, for recover_after, a lost target is taken back",
         low=0.0,
         high=1.0,
     )
-    lost_after: float = _parameter(
+    lost_after: float = parameter(
         PresenceConfig.lost_after,
         "Video time with a score below uncertain_score until the target is lost",
         unit="s",
         low=0.0,
         high=60.0,
     )
-    recover_after: float = _parameter(
+    recover_after: float = parameter(
         PresenceConfig.recover_after,
         "Video time with a score of recover_score or more until a lost target is tracked again",
         unit="s",
         low=0.0,
         high=60.0,
     )
-    ring_seconds: float = _parameter(
-        2.0,
+    ring_seconds: float = parameter(
+        5.0,
         "How long frames are kept, so that a box can be given for the frame it was drawn on",
         unit="s",
         low=0.0,
         high=30.0,
     )
-    ring_megabytes: int = _parameter(
+    ring_megabytes: int = parameter(
         128,
         "Memory limit of the kept frames; the newest is always kept",
         unit="MB",
         low=0,
         high=8192,
     )
-    image_timeout: float = _parameter(
+    overlay_rate: float = parameter(
+        10.0,
+        "How often ~/overlay shows a picture, at most, while somebody looks",
+        unit="Hz",
+        low=0.1,
+        high=120.0,
+    )
+    overlay_width: int = parameter(
+        640, "Larger pictures are shrunk to this width on ~/overlay", unit="px", low=64, high=4096
+    )
+    image_timeout: float = parameter(
         1.0,
         "Without an image for this long, /diagnostics says so and what the publishers offer",
         unit="s",
         low=0.1,
         high=60.0,
     )
-    latency_deadline: float = _parameter(
+    latency_deadline: float = parameter(
         0.1,
         "Latency from image stamp to published box above which a frame counts as a deadline miss",
         unit="s",
@@ -129,7 +139,7 @@ class TrackerParameters:
     )
 
     def __post_init__(self) -> None:
-        _check(self)
+        super().__post_init__()
         if not DEVICE.fullmatch(self.device):
             raise ConfigError(f"device is {self.device!r}; use auto, cpu, cuda or cuda:N")
         _ = self.presence
@@ -146,13 +156,78 @@ class TrackerParameters:
 
 
 @dataclass(frozen=True)
-class CameraParameters:
-    """Parameters of the node `camera`. Raises ConfigError for a value out of range."""
+class PickerParameters(ParameterSet):
+    """Parameters of the node `box_picker`."""
 
-    source: str = _parameter(
+    image_transport: str = parameter(
+        "raw",
+        "raw subscribes to image, compressed to <image>/compressed (JPEG or PNG)",
+        choices=TRANSPORTS,
+        read_only=True,
+    )
+    frame_id: str = parameter(
+        "", "Frame of the plane and of RViz's clicks; empty: that of the images", read_only=True
+    )
+    rectified: bool = parameter(
+        False,
+        "Whether the images are rectified: then camera_info's P holds, otherwise its K",
+        read_only=True,
+    )
+    rate: float = parameter(
+        5.0,
+        "How often the plane shows a new picture",
+        unit="Hz",
+        low=0.1,
+        high=60.0,
+        read_only=True,
+    )
+    distance: float = parameter(
+        1.0, "How far before the camera the plane stands", unit="m", low=0.01, high=1000.0
+    )
+    max_width: int = parameter(
+        640, "Larger pictures are shrunk to this width on the plane", unit="px", low=64, high=4096
+    )
+    jpeg_quality: int = parameter(80, "JPEG quality of the plane's picture", low=1, high=100)
+    hold: float = parameter(
+        1.5, "How long a finished box is shown on the still picture", unit="s", low=0.0, high=60.0
+    )
+    patience: float = parameter(
+        10.0,
+        "The second corner must be clicked within this time after the first",
+        unit="s",
+        low=1.0,
+        high=600.0,
+    )
+
+
+@dataclass(frozen=True)
+class SelectParameters(ParameterSet):
+    """Parameters of the command `select_box`."""
+
+    image_transport: str = parameter(
+        "raw",
+        "raw subscribes to image, compressed to <image>/compressed (JPEG or PNG)",
+        choices=TRANSPORTS,
+        read_only=True,
+    )
+    timeout: float = parameter(
+        10.0,
+        "How long to wait for an image and the tracker",
+        unit="s",
+        low=0.1,
+        high=3600.0,
+        read_only=True,
+    )
+
+
+@dataclass(frozen=True)
+class CameraParameters(ParameterSet):
+    """Parameters of the node `camera`."""
+
+    source: str = parameter(
         "", "Video file, folder of images, /dev/videoN or a webcam's number", read_only=True
     )
-    rate: float = _parameter(
+    rate: float = parameter(
         0.0,
         "Images per second; 0 is the source's own rate, or 30 where it states none",
         unit="Hz",
@@ -160,18 +235,18 @@ class CameraParameters:
         high=1000.0,
         read_only=True,
     )
-    loop: bool = _parameter(
+    loop: bool = parameter(
         False, "Start again at the end; otherwise the node exits with code 0", read_only=True
     )
-    wait_for_subscribers: int = _parameter(
+    wait_for_subscribers: int = parameter(
         0,
         "Hold the first image back until this many subscribe; 0 does not wait",
         low=0,
         high=100,
         read_only=True,
     )
-    frame_id: str = _parameter("camera", "Header frame_id of the images", read_only=True)
-    width: int = _parameter(
+    frame_id: str = parameter("camera", "Header frame_id of the images", read_only=True)
+    width: int = parameter(
         0,
         "Resize to this width; 0 keeps the source's",
         unit="px",
@@ -179,7 +254,7 @@ class CameraParameters:
         high=16384,
         read_only=True,
     )
-    height: int = _parameter(
+    height: int = parameter(
         0,
         "Resize to this height; 0 keeps the source's",
         unit="px",
@@ -187,143 +262,28 @@ class CameraParameters:
         high=16384,
         read_only=True,
     )
-    reliability: str = _parameter(
+    reliability: str = parameter(
         "reliable",
         "QoS reliability of the image publisher",
         choices=("reliable", "best_effort"),
         read_only=True,
     )
-    depth: int = _parameter(
+    depth: int = parameter(
         5, "QoS history depth of the image publisher", low=1, high=1000, read_only=True
     )
 
     def __post_init__(self) -> None:
-        _check(self)
+        super().__post_init__()
         if (self.width == 0) != (self.height == 0):
             raise ConfigError("width and height go together: give both, or 0 for both")
 
 
-NODES: dict[str, type[TrackerParameters | CameraParameters]] = {
+NODES: dict[str, type[ParameterSet]] = {
     "tracker": TrackerParameters,
+    "box_picker": PickerParameters,
+    "select_box": SelectParameters,
     "camera": CameraParameters,
 }
-Parameters = TypeVar("Parameters", TrackerParameters, CameraParameters)
-
-
-def specs(kind: type[TrackerParameters | CameraParameters]) -> dict[str, Spec]:
-    """Parameter name to what it means, in the order of declaration."""
-    return {item.name: item.metadata["spec"] for item in fields(kind)}
-
-
-def updated(current: Parameters, changes: Mapping[str, Any]) -> Parameters:
-    """`current` with changes; names that are no parameter of ours (use_sim_time, QoS) are left out.
-
-    Raises:
-        ConfigError: wrong type, out of range, or read-only.
-    """
-    known = specs(type(current))
-    ours = {name: value for name, value in changes.items() if name in known}
-    for name, value in ours.items():
-        if known[name].read_only and value != getattr(current, name):
-            raise ConfigError(f"{name} is read-only: set it at start-up and restart the node")
-    return replace(current, **ours)
-
-
-def declare(node: Any, kind: type[Parameters]) -> Parameters:
-    """Declare all parameters of `kind` on a rclpy node and return their start-up values.
-
-    Raises:
-        ConfigError: a start-up value has the wrong type or is out of range.
-    """
-    from rclpy.exceptions import (
-        InvalidParameterTypeException,
-        InvalidParameterValueException,
-    )
-
-    defaults = kind()
-    values: dict[str, Any] = {}
-    for name, spec in specs(kind).items():
-        default = getattr(defaults, name)
-        try:
-            declared = node.declare_parameter(name, default, _descriptor(spec, default))
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            wanted = spec.constraint and f", {spec.constraint}"
-            raise ConfigError(
-                f"parameter {name} must be {type(default).__name__}{wanted}: {error}"
-            ) from error
-        values[name] = declared.value
-    return kind(**values)
-
-
-def watch(node: Any, read: Callable[[], Parameters], write: Callable[[Parameters], None]) -> None:
-    """Validate every later change as a whole, then hand the new values over in one piece."""
-    from rcl_interfaces.msg import SetParametersResult
-
-    # Humble has no callback after the fact; there, range and type were checked before this one
-    applies_after = hasattr(node, "add_post_set_parameters_callback")
-
-    def apply(changes: list[Any]) -> None:
-        write(updated(read(), {change.name: change.value for change in changes}))
-
-    def validate(changes: list[Any]) -> SetParametersResult:
-        try:
-            updated(read(), {change.name: change.value for change in changes})
-        except ConfigError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        if not applies_after:
-            apply(changes)
-        return SetParametersResult(successful=True)
-
-    node.add_on_set_parameters_callback(validate)
-    if applies_after:
-        node.add_post_set_parameters_callback(apply)
-
-
-def markdown_table(kind: type[TrackerParameters | CameraParameters]) -> str:
-    """The README's table of a node's parameters."""
-    defaults = kind()
-    lines = ["| parameter | default | unit | range | live | meaning |", "|---|---|---|---|---|---|"]
-    for name, spec in specs(kind).items():
-        default = getattr(defaults, name)
-        shown = json.dumps(default) if isinstance(default, bool) or default == "" else default
-        live = "" if spec.read_only else "yes"
-        cells = (f"`{name}`", shown, spec.unit, spec.constraint, live, spec.description)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
-
-
-def _descriptor(spec: Spec, default: Any) -> Any:
-    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-
-    descriptor = ParameterDescriptor(
-        description=spec.description + (f" [{spec.unit}]" if spec.unit else ""),
-        additional_constraints=spec.constraint if spec.choices else "",
-        read_only=spec.read_only,
-    )
-    if spec.low is not None and spec.high is not None:
-        if isinstance(default, float):
-            limits = FloatingPointRange(from_value=spec.low, to_value=spec.high)
-            descriptor.floating_point_range.append(limits)
-        else:
-            steps = IntegerRange(from_value=int(spec.low), to_value=int(spec.high), step=1)
-            descriptor.integer_range.append(steps)
-    return descriptor
-
-
-def _check(values: TrackerParameters | CameraParameters) -> None:
-    for item in fields(values):
-        spec: Spec = item.metadata["spec"]
-        value: Any = getattr(values, item.name)
-        wanted: type[Any] = type(item.default)
-        if type(value) is not wanted:
-            raise ConfigError(f"{item.name} is {value!r}; it must be of type {wanted.__name__}")
-        if spec.choices and value not in spec.choices:
-            raise ConfigError(f"{item.name} is {value!r}; use one of {spec.constraint}")
-        if spec.low is None or spec.high is None:
-            continue
-        if not (math.isfinite(value) and spec.low <= value <= spec.high):
-            unit = spec.unit and f" {spec.unit}"
-            raise ConfigError(f"{item.name} is {value:g}; it must be {spec.constraint}{unit}")
 
 
 def main() -> None:

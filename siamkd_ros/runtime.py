@@ -42,6 +42,17 @@ def keep_image_memory() -> bool:
     return bool(mmap_set and mallopt(M_TRIM_THRESHOLD, 256 * MEGABYTE))
 
 
+def return_memory() -> None:
+    """Give freed memory back to the system: the C library's, and PyTorch's on a GPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):
+        return  # not glibc
+
+
 def run(make_node: Callable[[], Any], args: list[str] | None = None) -> int:
     """Make a node, spin it until Ctrl-C, SIGTERM or the end of its work, and close it.
 

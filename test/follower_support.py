@@ -80,8 +80,8 @@ class Rig:
         self._count = itertools.count(1)
         self._began = time.monotonic()
 
-    def target(self, header: Any, track: Track | None, target: str, label: str) -> None:
-        self.targets.append((header, track, target, label))
+    def target(self, frame: Frame, track: Track | None, target: str, label: str) -> None:
+        self.targets.append((frame.message.header, track, target, label))
 
     def status(self, report: Report) -> None:
         self.reports.append(report)
@@ -114,7 +114,7 @@ class Rig:
             step=3 * size[0],
             data=data,
         )
-        frame = Frame(number, stamp, self._began + arrives_in + number / RATE, message)
+        frame = Frame(number, stamp, self._began + arrives_in + number / RATE, message, size)
         self.ring.append(frame)
         return frame
 

@@ -9,7 +9,9 @@ import pytest
 from siamkd_ros import entry
 
 
-@pytest.mark.parametrize("command", [entry.tracker, entry.camera])
+@pytest.mark.parametrize(
+    "command", [entry.tracker, entry.camera, entry.box_picker, entry.select_box]
+)
 def test_without_ros_the_command_says_what_to_do(command, monkeypatch):
     def missing(name):
         raise ModuleNotFoundError("No module named 'rclpy'", name="rclpy")

@@ -14,7 +14,7 @@ from siamkd_ros.rejected import Rejected
 
 def frame(sequence: int, seconds: float, size: int = 100) -> Frame:
     message = SimpleNamespace(data=bytes(size))
-    return Frame(sequence, round(seconds * SECOND), seconds, message)
+    return Frame(sequence, round(seconds * SECOND), seconds, message, (10, 10))
 
 
 def ring(seconds: float = 10.0, limit: int = 10_000, count: int = 5) -> FrameRing:

@@ -21,6 +21,7 @@ from sensor_msgs.msg import Image
 from siamkd_core.box import Box
 from siamkd_core.presence import State
 from siamkd_core.tracker import load_tracker
+from siamkd_ros.diagnostics import Report
 from siamkd_ros.rejected import Rejected
 from siamkd_ros.tracker_node import TrackerNode
 
@@ -64,15 +65,19 @@ class Fuzzed:
         self.clock = self.node.now()
         self.sent = 0
         self.show()
-        self.node.on_init(box_message(place(0)))
-        self.until(lambda: self.node.follower.report().state is State.TRACKING, "the target")
-        self.target = self.node.follower.report().target
+        self.node.session.on_init(box_message(place(0)))
+        self.until(lambda: self.report().state is State.TRACKING, "the target")
+        self.target = self.report().target
+
+    def report(self) -> Report:
+        assert self.node.session
+        return self.node.session.follower.report()
 
     def show(self) -> None:
         """A good image of the scene, to its end."""
         before = self.node.shown
         self.clock += 1000
-        self.node.on_image(image_message(scene(0), self.clock))
+        self.node.session.on_image(image_message(scene(0), self.clock))
         self.good += 1
         self.until(lambda: self.node.shown > before, "a good image")
 
@@ -86,7 +91,7 @@ class Fuzzed:
         assert snapshot.errors == 0
         assert Counter(snapshot.rejects) == self.expected
         assert snapshot.received == self.good
-        report = self.node.follower.report()
+        report = self.report()
         assert (report.state, report.target) == (State.TRACKING, self.target)
 
     @staticmethod
@@ -165,7 +170,7 @@ def test_images(fuzzed: Fuzzed) -> None:
         stamp = fuzzed.clock - back
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
         fuzzed.expected[reason] += 1
-        fuzzed.node.on_image(message)
+        fuzzed.node.session.on_image(message)
         if reason == "other_size":
             fuzzed.show()  # three of the same size in a row would rightly be a new stream
         fuzzed.check()
@@ -203,7 +208,7 @@ def test_boxes(fuzzed: Fuzzed) -> None:
         message.bbox.size_x, message.bbox.size_y = w, h
         reason = box_refusal(cx, cy, w, h, theta, when)
         before = fuzzed.node.refused
-        fuzzed.node.on_init(message)
+        fuzzed.node.session.on_init(message)
         if reason:
             fuzzed.expected[reason] += 1
             fuzzed.until(lambda: fuzzed.node.refused > before, f"the refusal of {message.bbox}")
@@ -212,15 +217,14 @@ def test_boxes(fuzzed: Fuzzed) -> None:
             for _ in range(2):
                 old = fuzzed.target
                 fuzzed.until(
-                    lambda old=old: fuzzed.node.follower.report().target != old, "the new target"
+                    lambda old=old: fuzzed.report().target != old,
+                    "the new target",
                 )
-                fuzzed.target = fuzzed.node.follower.report().target
-                fuzzed.node.on_init(box_message(place(0)))
+                fuzzed.target = fuzzed.report().target
+                fuzzed.node.session.on_init(box_message(place(0)))
             old = fuzzed.target
-            fuzzed.until(
-                lambda: fuzzed.node.follower.report().target != old, "the target given back"
-            )
-            fuzzed.target = fuzzed.node.follower.report().target
+            fuzzed.until(lambda: fuzzed.report().target != old, "the target given back")
+            fuzzed.target = fuzzed.report().target
         fuzzed.check()
 
     one()

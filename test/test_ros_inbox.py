@@ -11,7 +11,7 @@ from siamkd_ros.inbox import Drop, Enable, Inbox, Start
 
 
 def frame(sequence: int) -> Frame:
-    return Frame(sequence, 0, 0.0, SimpleNamespace(data=b""))
+    return Frame(sequence, 0, 0.0, SimpleNamespace(data=b""), (1, 1))
 
 
 def start(n: float) -> Start:

@@ -1,4 +1,4 @@
-"""launch/tracker.launch.py with real launch_ros, where that is installed (apt ROS; no wheel)."""
+"""The launch files with real launch_ros, where that is installed (apt ROS; no wheel)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 import yaml
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from ros_support import PATIENCE, ROOT, Observer, place, rclpy, tiny_model, values, write_clip
 
 launch = pytest.importorskip("launch", reason="needs ROS 2's launch (apt, not a wheel)")
 pytest.importorskip("launch_ros", reason="needs ROS 2's launch_ros (apt, not a wheel)")
 
-LAUNCH_FILE = ROOT / "launch/tracker.launch.py"
+TRACKER, DEMO = (ROOT / f"launch/{name}.launch.py" for name in ("tracker", "demo"))
 RUN = """
 import sys
 from launch import LaunchDescription, LaunchService
@@ -35,12 +37,12 @@ sys.exit(service.run())
 """
 
 
-def description() -> Any:
-    spec = spec_from_file_location("tracker_launch", LAUNCH_FILE)
+def module(path: Path) -> Any:
+    spec = spec_from_file_location("under_test", path)
     assert spec and spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.generate_launch_description()
+    made = module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
 
 
 def installed() -> bool:
@@ -54,12 +56,43 @@ def installed() -> bool:
 
 
 def test_every_argument_is_described() -> None:
-    arguments = description().get_launch_arguments()
-    names = {argument.name for argument in arguments}
-    assert names >= {"image", "model", "namespace", "params_file", "use_sim_time", "respawn"}
+    arguments = module(TRACKER).ARGUMENTS
+    assert {argument.name for argument in arguments} >= {
+        "image",
+        "model",
+        "backend",
+        "namespace",
+        "params_file",
+        "use_sim_time",
+        "autostart",
+        "rviz",
+        "respawn",
+    }
     for argument in arguments:
         assert len(argument.description) > 15, argument.name
         assert argument.default_value is not None, argument.name
+
+
+def test_the_demos_arguments_are_the_trackers() -> None:
+    theirs = {argument.name for argument in module(TRACKER).ARGUMENTS}
+    assert set(module(DEMO).ARGUMENTS.values()) <= theirs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "executables"),
+    [
+        ({}, {"tracker"}),
+        ({"rviz": "true"}, {"tracker", "box_picker", "rviz2"}),
+        ({"camera_source": "clip.mp4"}, {"tracker", "camera"}),
+    ],
+)
+def test_what_is_started(arguments: dict[str, str], executables: set[str]) -> None:
+    made = module(TRACKER)
+    context = launch.LaunchContext()
+    for argument in made.ARGUMENTS:
+        argument.execute(context)
+    context.launch_configurations.update(arguments)
+    assert {node.node_executable for node in made.nodes(context)} == executables
 
 
 @pytest.fixture
@@ -71,33 +104,79 @@ def observer() -> Iterator[Observer]:
     rclpy.shutdown()
 
 
-@pytest.mark.skipif(not installed(), reason="siamkd_ros is not installed: colcon build, source it")
-def test_one_line_starts_camera_and_tracker(observer: Observer, tmp_path: Path) -> None:
+def launched(file: Path, folder: Path, **arguments: Any) -> subprocess.Popen[bytes]:
+    """The launch file in a process of its own, its output in `folder`/output."""
+    command = [sys.executable, "-c", RUN, str(file)]
+    command += [f"{name}:={value}" for name, value in arguments.items()]
+    environment = {**os.environ, "ROS_LOG_DIR": str(folder / "log")}
+    with (folder / "output").open("wb") as output:
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+
+
+def ended(process: subprocess.Popen[bytes], folder: Path) -> str:
+    """The output, after Ctrl-C and a clean end."""
+    process.send_signal(signal.SIGINT)
+    code = process.wait(PATIENCE)
+    text = (folder / "output").read_text(errors="replace")
+    assert code == 0, text
+    return text
+
+
+def parameters_file(folder: Path) -> Path:
     parameters = yaml.safe_load((ROOT / "config/tracker.yaml").read_text())
     own = parameters["/**/tracker"]["ros__parameters"]
-    own |= {"model": str(tiny_model(tmp_path)), "threads": 1}
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(parameters))
-    arguments = {
-        "namespace": "robot",
-        "image": "front/image",
-        "params_file": tmp_path / "own.yaml",
-        "camera_source": write_clip(tmp_path / "clip", range(4)),
-        "camera_loop": "true",
-    }
-    command = [sys.executable, "-c", RUN, str(LAUNCH_FILE)]
-    command += [f"{name}:={value}" for name, value in arguments.items()]
-    environment = {**os.environ, "ROS_LOG_DIR": str(tmp_path / "log")}
-    with (tmp_path / "output").open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    own |= {"model": str(tiny_model(folder)), "threads": 1}
+    (folder / "own.yaml").write_text(yaml.safe_dump(parameters))
+    return folder / "own.yaml"
+
+
+needs_install = pytest.mark.skipif(
+    not installed(), reason="siamkd_ros is not installed: colcon build, source it"
+)
+
+
+@needs_install
+def test_one_line_starts_camera_and_tracker(observer: Observer, tmp_path: Path) -> None:
+    process = launched(
+        TRACKER,
+        tmp_path,
+        namespace="robot",
+        image="front/image",
+        params_file=parameters_file(tmp_path),
+        camera_source=write_clip(tmp_path / "clip", range(4)),
+        camera_loop="true",
+    )
     try:
         observer.wait_for(lambda: observer.targets, "an image's result", 2 * PATIENCE)
         observer.give(place(0))
         observer.wait_for(lambda: observer.targets[-1].detections, "the target")
     finally:
-        process.send_signal(signal.SIGINT)
-        code = process.wait(PATIENCE)
-    text = (tmp_path / "output").read_text(errors="replace")
-    assert code == 0, text
+        text = ended(process, tmp_path)
     assert values(observer.statuses[-1])["model"] == "tiny"
     assert "/robot/front/image" in text
     assert text.count("process has finished cleanly") == 2, text
+
+
+@needs_install
+def test_the_demo_waits_for_a_lifecycle_manager_if_told(observer: Observer, tmp_path: Path) -> None:
+    process = launched(
+        DEMO,
+        tmp_path,
+        source=write_clip(tmp_path / "clip", range(4)),
+        rviz="false",
+        namespace="robot",
+        autostart="false",
+        params_file=parameters_file(tmp_path),
+    )
+    changes = observer.create_client(ChangeState, "tracker/change_state")
+    try:
+        observer.wait_for(lambda: observer.statuses, "the tracker", 2 * PATIENCE)
+        assert "no model is loaded" in observer.state
+        observer.wait_for(changes.service_is_ready, "the tracker's services")
+        for number in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            request = ChangeState.Request()
+            request.transition.id = number
+            assert observer.call(changes, request).success
+        observer.wait_for(lambda: observer.targets, "an image's result", 2 * PATIENCE)
+    finally:
+        ended(process, tmp_path)

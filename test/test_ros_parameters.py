@@ -11,16 +11,15 @@ import pytest
 import yaml
 
 from siamkd_core.errors import ConfigError
-from siamkd_ros.parameters import (
-    NODES,
-    CameraParameters,
-    TrackerParameters,
+from siamkd_ros.parameter_spec import (
+    ParameterSet,
     declare,
     markdown_table,
     specs,
     updated,
     watch,
 )
+from siamkd_ros.parameters import NODES, CameraParameters, TrackerParameters
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,9 +41,7 @@ def test_the_readme_holds_the_table(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", NODES.values())
-def test_every_parameter_is_described_and_bounded(
-    kind: type[TrackerParameters | CameraParameters],
-) -> None:
+def test_every_parameter_is_described_and_bounded(kind: type[ParameterSet]) -> None:
     for name, spec in specs(kind).items():
         assert len(spec.description) > 15, name
         if isinstance(getattr(kind(), name), float) or spec.unit:

@@ -34,7 +34,7 @@ class Simulation:
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not condition():
-            assert time.monotonic() < deadline, self.tracker.follower.report()
+            assert time.monotonic() < deadline, self.tracker.session.follower.report()
             self._executor.spin_once(timeout_sec=0.05)
 
     def set(self, seconds: int) -> None:
@@ -50,9 +50,9 @@ class Simulation:
     def follow(self, seconds: float) -> None:
         """Show an image, give its box, and wait until that is over and done with."""
         before = self.processed()
-        self.tracker.on_image(image_message(scene(0), int(seconds * 10**9)))
-        self.tracker.on_init(box_message(place(0)))
-        self.until(lambda: self.tracker.follower.report().state is State.TRACKING)
+        self.tracker.session.on_image(image_message(scene(0), int(seconds * 10**9)))
+        self.tracker.session.on_init(box_message(place(0)))
+        self.until(lambda: self.tracker.session.follower.report().state is State.TRACKING)
         self.until(lambda: self.processed() > before)
 
     def processed(self) -> int:
@@ -78,10 +78,10 @@ def test_forward_goes_on_and_back_starts_anew(simulation: Simulation) -> None:
     simulation.set(100)
     simulation.follow(99.9)
     simulation.set(160)
-    assert simulation.tracker.follower.report().state is State.TRACKING
+    assert simulation.tracker.session.follower.report().state is State.TRACKING
     simulation.set(50)
-    simulation.until(lambda: simulation.tracker.follower.report().state is State.IDLE)
-    assert simulation.tracker.follower.report().reason == "the ROS clock jumped back"
+    simulation.until(lambda: simulation.tracker.session.follower.report().state is State.IDLE)
+    assert simulation.tracker.session.follower.report().reason == "the ROS clock jumped back"
     # images of the new run are not late ones of the old
     simulation.follow(49.9)
     snapshot = simulation.tracker.statistics.snapshot(time.monotonic())

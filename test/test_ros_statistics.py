@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from siamkd_core.presence import State
 from siamkd_ros.diagnostics import (
+    Device,
     Level,
     Report,
     camera_task,
@@ -19,6 +22,7 @@ from siamkd_ros.diagnostics import (
 from siamkd_ros.statistics import WINDOW, Statistics, spread
 
 OFFERS = "nobody publishes on /image"
+ACTIVE: dict[str, Any] = {"lifecycle": "active", "enabled": True, "bearing": None}
 
 
 def with_images(stamps: list[float], age: float = 0.01, size: int = 1000) -> Statistics:
@@ -143,7 +147,7 @@ def test_tracker_task_and_status(state: State, level: Level) -> None:
     statistics = Statistics()
     for task in (
         status_task(report, "siamfc_half"),
-        tracker_task(report, True, statistics.snapshot(0.0)),
+        tracker_task(report, statistics.snapshot(0.0), **ACTIVE),
     ):
         assert task.level == level
         assert task.message == f"{state.value}: because"
@@ -151,12 +155,12 @@ def test_tracker_task_and_status(state: State, level: Level) -> None:
         assert task.values["since"] == "12.500"
         assert task.values["target_id"] == "ab-1"
     statistics.count("errors")
-    failed = tracker_task(report, True, statistics.snapshot(1.0))
+    failed = tracker_task(report, statistics.snapshot(1.0), **ACTIVE)
     assert failed.level == Level.WARN
     assert "1 unexpected errors" in failed.message
     assert failed.values["internal_errors"] == "1"
     # one error does not colour the rest of the node's life
-    later = tracker_task(report, True, statistics.snapshot(2.0))
+    later = tracker_task(report, statistics.snapshot(2.0), **ACTIVE)
     assert (later.level, later.values["internal_errors"]) == (level, "1")
 
 
@@ -181,9 +185,24 @@ def test_timing_task() -> None:
     assert recovered.values["deadline_misses"] == "1"
 
 
+def test_tracker_task_tells_of_lifecycle_and_bearing() -> None:
+    report, snapshot = Report(State.IDLE, "because"), Statistics().snapshot(0.0)
+    values = tracker_task(report, snapshot, **ACTIVE).values
+    assert (values["lifecycle"], values["enabled"]) == ("active", "true")
+    assert "bearing" not in values
+    for note, shown in (("", "valid"), ("no camera_info", "no camera_info")):
+        values = tracker_task(report, snapshot, **{**ACTIVE, "bearing": note}).values
+        assert values["bearing"] == shown
+
+
 def test_device_task_names_model_device_and_memory() -> None:
-    task = device_task({"model": "m", "device": "CPU", "sha256": "00"}, "loaded in 1 s")
-    assert task.message == "m on CPU"
-    assert task.values["sha256"] == "00"
+    described = {"model": "m", "device": "CPU", "sha256": "00"}
+    task = device_task(Device(described, "loaded in 1 s", "", None))
+    assert (task.level, task.message) == (Level.OK, "m on CPU")
+    assert (task.values["sha256"], task.values["start_up"]) == ("00", "loaded in 1 s")
     assert float(task.values["memory_mb"]) > 1
     assert 1 < resident_megabytes() < 100_000
+    task = device_task(Device(described, "loaded in 1 s", "no CUDA device", 12.3))
+    assert (task.level, task.message) == (Level.WARN, "no CUDA device")
+    assert task.values["device_memory_mb"] == "12"
+    assert device_task(None).message == "no model is loaded"

@@ -229,6 +229,7 @@ def test_a_wheel_carries_both_packages_and_what_ros_looks_for(tmp_path: Path) ->
         "share/siamkd_ros/launch/tracker.launch.py",
         "share/siamkd_ros/config/tracker.yaml",
         "share/siamkd_ros/config/fastdds.xml",
+        "share/siamkd_ros/config/tracker.rviz",
     } <= data
     code = {name for name in names if ".data/" not in name and ".dist-info/" not in name}
     assert {"siamkd_core/models/probe.safetensors", "siamkd_core/models/probe.json"} <= code
@@ -238,7 +239,13 @@ def test_a_wheel_carries_both_packages_and_what_ros_looks_for(tmp_path: Path) ->
     scripts = ConfigParser()
     (listed,) = (name for name in names if name.endswith("entry_points.txt"))
     scripts.read_string(zipfile.ZipFile(wheel).read(listed).decode())
-    assert set(scripts["console_scripts"]) == {"siamkd", "tracker", "camera"}
+    assert set(scripts["console_scripts"]) == {
+        "siamkd",
+        "tracker",
+        "camera",
+        "box_picker",
+        "select_box",
+    }
 
 
 def test_package_xml_and_setup_py_agree() -> None:

@@ -36,7 +36,7 @@ SITE = VENV / "lib" / f"python{PYTHON_VERSION}" / "site-packages"
 PACKAGE_INPUTS = ("package.xml", "setup.py", "setup.cfg", "pyproject.toml", "resource")
 
 # Raise it when a step comes to make something else from the same inputs.
-LAYOUT = 1
+LAYOUT = 2
 
 # Makes `.venv/bin/python` find the ROS index of .venv without anything being sourced.
 PREFIX_HOOK = (
@@ -222,7 +222,7 @@ def _install_package() -> None:
     _link(index / "siamkd_ros", ROOT / "resource" / "siamkd_ros")
     for name in ("package.xml", "launch", "config"):
         _link(VENV / "share" / "siamkd_ros" / name, ROOT / name)
-    for name in ("siamkd", "tracker", "camera"):
+    for name in ("siamkd", "tracker", "camera", "box_picker", "select_box"):
         _link(VENV / "lib" / "siamkd_ros" / name, VENV / "bin" / name)
 
 

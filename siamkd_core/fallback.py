@@ -1,0 +1,103 @@
+"""A tracker that goes on on the CPU, with its target, when its device gives up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from siamkd_core.box import Box
+from siamkd_core.image import Image
+from siamkd_core.longterm import ShortTermTracker
+from siamkd_core.tracker import Track
+
+
+class _Given(NamedTuple):
+    """What the target was given by, kept for a tracker that has never seen it."""
+
+    image: Image
+    box: Box
+
+
+class FallbackTracker:
+    """Stands before a tracker on a GPU and replaces it by one on the CPU when the GPU fails.
+
+    The new one takes the target from the image it was given on, goes to where it was found last,
+    and goes on. What an adapting exemplar had learnt since is lost.
+
+    Args:
+        tracker: in use.
+        make_other: makes the other tracker, when it is needed.
+        told: called once with the device's error, after the other tracker took over.
+    """
+
+    def __init__(
+        self,
+        tracker: ShortTermTracker,
+        make_other: Callable[[], ShortTermTracker],
+        told: Callable[[Exception], None],
+    ) -> None:
+        self.tracker = tracker
+        self._make_other = make_other
+        self._told = told
+        self._given: _Given | None = None
+        self._place: Box | None = None
+        self._fallen = False
+
+    @property
+    def initialised(self) -> bool:
+        return self.tracker.initialised
+
+    def init(self, image: Image, box: Box) -> None:
+        """As :meth:`siamkd_core.tracker.Tracker.init`."""
+        try:
+            self.tracker.init(image, box)
+        except RuntimeError as error:
+            self._fall(error)
+            self.tracker.init(image, box)
+        # a caller's image may be a view of a buffer that is used again
+        self._given, self._place = (None if self._fallen else _Given(image.copy(), box)), box
+
+    def update(self, image: Image, learn: bool = True) -> Track:
+        """As :meth:`siamkd_core.tracker.Tracker.update`."""
+        try:
+            track = self.tracker.update(image, learn)
+        except RuntimeError as error:
+            self._fall(error)
+            track = self.tracker.update(image, learn)
+        self._place = track.box
+        return track
+
+    def move_to(self, box: Box) -> None:
+        self.tracker.move_to(box)
+        self._place = box
+
+    def reset(self) -> None:
+        self.tracker.reset()
+        self._given = self._place = None
+
+    def _fall(self, error: RuntimeError) -> None:
+        """Replace the tracker and give the new one the target.
+
+        Raises:
+            RuntimeError: the one given, if it is not the device's, or this happened before.
+        """
+        if self._fallen or not is_device_error(error):
+            raise error
+        other = self._make_other()
+        if self._given is not None and self._place is not None:
+            other.init(*self._given)
+            other.move_to(self._place)
+        self.tracker, self._given, self._fallen = other, None, True
+        self._told(error)
+
+
+def is_device_error(error: Exception) -> bool:
+    """Whether a GPU's memory or driver is the cause, so that the CPU could do the same work."""
+    kinds = [torch.cuda.OutOfMemoryError]
+    accelerator = getattr(torch, "AcceleratorError", None)  # PyTorch 2.8 on
+    if accelerator is not None:
+        kinds.append(accelerator)
+    words = ("CUDA error", "CUDA out of memory", "cuDNN", "CUBLAS", "HIP error")
+    return isinstance(error, tuple(kinds)) or any(word in str(error) for word in words)
