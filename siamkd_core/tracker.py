@@ -202,7 +202,7 @@ def load_tracker(
     """A tracker with a shipped model (by name) or the model file at a path.
 
     Args:
-        model: such as ``siamfc_half`` or ``runs/mine/mine.safetensors``.
+        model: such as ``siamfc`` or ``runs/mine/mine.safetensors``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         threads: CPU threads of PyTorch in this process; None leaves its choice.

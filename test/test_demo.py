@@ -101,8 +101,8 @@ def test_a_target_is_followed_and_drawn_to_the_clips_end(tiny: Path, tmp_path: P
 
 
 def test_the_default_clip_is_followed_by_the_shipped_model(tmp_path: Path) -> None:
-    if not (SHIPPED / "siamfc_half.safetensors").is_file():
-        pytest.skip("no model siamfc_half is shipped")
+    if not (SHIPPED / "siamfc.safetensors").is_file():
+        pytest.skip("no model siamfc is shipped")
     try:
         default_clip()
     except DemoError as error:
@@ -258,7 +258,7 @@ def test_the_table_shows_what_is_known() -> None:
         processed=9,
         latencies=[0.010, 0.020, 0.030],
         timing={"model_ms.p50": "8.50", "model_ms.p95": "9.75", "model_ms.max": "11.00"},
-        device={"model": "siamfc_half", "device": "cpu", "precision": "bfloat16"},
+        device={"model": "siamfc", "device": "cpu", "precision": "bfloat16"},
     )
     console = Console(width=100)
     with console.capture() as capture:

@@ -358,7 +358,7 @@ def test_the_recipes_of_the_repository_are_read():
     sizes = {one.name: count_parameters(SiamFC(one.widths)) for one in recipe.students}
     assert sizes["dstfc"] <= 175_000 < sizes["dstfc_intelligent"]
     assert isinstance(load_recipe(RECIPES / "smoke.yaml"), DistillConfig)
-    plain = RECIPES.parent / "train" / "siamfc_half.yaml"
+    plain = RECIPES.parent / "train" / "siamfc.yaml"
     assert load_recipe(plain) == load_yaml(TrainConfig, plain)
 
 

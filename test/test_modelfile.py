@@ -114,9 +114,9 @@ def test_an_unknown_name_lists_the_shipped_models():
 def test_models_of_one_name_are_told_apart_by_their_folders(tiny_model, tmp_path):
     network, card = load_model(tiny_model)
     other = save_model(network, card, tmp_path / "other")
-    assert tell_apart(["siamfc_half", tiny_model]) == ["siamfc_half", "tiny"]
-    assert tell_apart([tiny_model, "siamfc_half", other]) == [
+    assert tell_apart(["siamfc", tiny_model]) == ["siamfc", "tiny"]
+    assert tell_apart([tiny_model, "siamfc", other]) == [
         "models/tiny",
-        "siamfc_half",
+        "siamfc",
         "other/tiny",
     ]

@@ -146,7 +146,7 @@ def test_tracker_task_and_status(state: State, level: Level) -> None:
     report = Report(state, "because", 12.5, "ab-1", 0.25, 3.0)
     statistics = Statistics()
     for task in (
-        status_task(report, "siamfc_half"),
+        status_task(report, "siamfc"),
         tracker_task(report, statistics.snapshot(0.0), **ACTIVE),
     ):
         assert task.level == level

@@ -347,7 +347,7 @@ def test_a_model_of_another_family_needs_its_name_alone(tmp_path: Path, other: O
 
 
 @pytest.mark.skipif(
-    not (SHIPPED / "siamfc_half.safetensors").exists(), reason="no trained model is here yet"
+    not (SHIPPED / "siamfc.safetensors").exists(), reason="no trained model is here yet"
 )
 def test_the_shipped_model_follows_and_tells_when_the_target_is_gone(
     tmp_path: Path, other: Observer

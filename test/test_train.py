@@ -237,7 +237,7 @@ def test_an_earlier_model_without_its_checkpoint_is_not_taken_for_the_result(dat
 
 
 def test_the_recipe_in_a_shipped_card_is_still_a_recipe():
-    card = read_card(find_model("siamfc_half"))
+    card = read_card(find_model("siamfc"))
     config = from_mapping(TrainConfig, card.training["recipe"], "the card")
     assert (config.name, config.widths) == (card.name, card.widths)
     assert config.steps * config.batch_size == card.training["pairs"]
@@ -312,6 +312,6 @@ def test_a_pretrained_backbone_learns_from_where_it_was(data, tmp_path, monkeypa
         == sha256((tmp_path / "lite0.pth").read_bytes()).hexdigest()
     )
     with pytest.raises(ConfigError, match="choose one"):
-        replace(config, start_from="siamfc_half")
-    with pytest.raises(ConfigError, match=r"with alexnet and the widths .* must be the same"):
-        run(replace(config, pretrained=False, start_from="siamfc_half"), data, tmp_path / "other")
+        replace(config, start_from="siamfc")
+    with pytest.raises(ConfigError, match=r"with efficientnet and the widths .* must be the same"):
+        run(replace(config, pretrained=False, start_from="siamfc"), data, tmp_path / "other")

@@ -96,7 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="counted per run")
     parser.add_argument("--rate", type=float, default=30.0, help="images per second")
     parser.add_argument("--sizes", nargs="+", default=["640x480", "1280x720"], metavar="WxH")
-    parser.add_argument("--model", default="siamfc_half", help="shipped name or .safetensors file")
+    parser.add_argument("--model", default="siamfc", help="shipped name or .safetensors file")
     parser.add_argument("--output", type=Path, help="write the report here, too (markdown)")
     parser.add_argument(
         "--default-transport",

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,12 +112,13 @@ def measure(case: Case, args: argparse.Namespace) -> None:
     config = replace(
         config, workers=case.workers, epochs=1000, validation_pairs=0, tracking_every=0
     )
-    with joined(args.device) as device:
+    with ExitStack() as stack:
+        device = stack.enter_context(joined(args.device))
         dtype = resolve_precision(case.precision, device)
         task = TrainTask(config, case.data, device, dtype, "unknown")
         learner = Learner(config, task, device, dtype)
         learner.start_epoch(0)
-        batches = load_batches(config, task, device, 0)
+        batches = stack.enter_context(closing(load_batches(config, task, device, 0)))
         fixed = next(batches)
         steps: Iterator[int] = itertools.count()
 
