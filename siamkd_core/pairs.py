@@ -74,7 +74,8 @@ class PairsConfig:
 
     Attributes:
         sources: where they come from.
-        holdout: names of sequences and still folders that are never trained on.
+        holdout: names that are never trained on: of sequences, of those in a published dataset
+            too, of folders with stills, or of whole dataset roots.
         search_size: side of the search crop in pixels (239 gives a 15x15 response).
         min_side: boxes with a shorter side, in pixels, are left out.
         max_share: boxes that cover more of the image are left out.
@@ -167,8 +168,13 @@ def find_sources(root: str | Path, config: PairsConfig, held_out: bool = False) 
             if read is None:
                 continue
             seen.add(folder.name)
-            if (folder.name in config.holdout) == held_out:
-                items += read(folder)
+            whole = folder.name in config.holdout
+            for item in read(folder):
+                # a sequence of a dataset, or a target of a folder, may be held out by itself
+                name = item.name if isinstance(item, Sequence) else folder.name
+                seen.add(name)
+                if (whole or name in config.holdout) == held_out:
+                    items.append(item)
         if items:
             found.append(Source(source, tuple(items)))
         elif not held_out:
@@ -183,7 +189,7 @@ def find_sources(root: str | Path, config: PairsConfig, held_out: bool = False) 
             )
     missing = set(config.holdout) - seen
     if missing:
-        raise DataError(f"held-out folders not found in {root}: {', '.join(sorted(missing))}")
+        raise DataError(f"held-out names not found in {root}: {', '.join(sorted(missing))}")
     return found
 
 

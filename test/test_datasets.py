@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -140,6 +141,11 @@ def test_a_recipe_names_dataset_and_split(tmp_path: Path) -> None:
     found, same = find_sources(tmp_path, config), find_sources(tmp_path, own)
     names = [item.name for item in found[0].items if isinstance(item, Sequence)]
     assert names == ["Boy", "Deer"]
+    for whole in (config, own):
+        held = replace(whole, holdout=("Deer",))
+        assert [item.name for item in find_sources(tmp_path, held)[0].items] == ["Boy"]
+        kept = find_sources(tmp_path, held, held_out=True)
+        assert [item.name for source in kept for item in source.items] == ["Deer"]
     pairs, expected = PairDataset(found, config, 8), PairDataset(same, own, 8)
     for number in range(8):
         assert np.array_equal(pairs[number]["search"], expected[number]["search"])
