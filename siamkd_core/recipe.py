@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from siamkd_core.engine_config import EngineConfig
 from siamkd_core.errors import ConfigError
 from siamkd_core.pairs import PairsConfig
@@ -56,6 +58,9 @@ class RecipeConfig(EngineConfig):
 
 
 def check_model_name(name: str) -> None:
-    """Raise ConfigError unless a model file can be called so."""
+    """Raise ConfigError unless a network and its model file can be called so."""
     if not name or any(sign in name for sign in "./\\"):
         raise ConfigError(f"name must be text without a dot or slash, got {name!r}")
+    # environment.json is a run's own file; a module cannot be called as a method of its parent
+    if name == "environment" or hasattr(nn.ModuleDict, name):
+        raise ConfigError(f"{name!r} is taken, call the model otherwise, such as my_{name}")

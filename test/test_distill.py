@@ -324,6 +324,8 @@ def test_a_run_goes_on_with_its_own_teacher_only(config, data, tmp_path):
         ("students: [{name: a, widths: [2]}, {name: a, widths: [2]}]", "different names, got a, a"),
         ("students: [{name: a.b, widths: [2]}]", "without a dot"),
         ("students: [{name: loss, widths: [2]}]", "cannot be called loss"),
+        ("students: [{name: half, widths: [2]}]", "'half' is taken, .* such as my_half"),
+        ("students: [{name: environment, widths: [2]}]", "'environment' is taken"),
         ("students: [{name: a, widths: [2], share: -1}]", "share of a"),
     ],
 )
