@@ -13,6 +13,7 @@ from synthetic import moving_boxes, tiny_model, write_sequence
 from torch.utils.data import default_collate
 from training_support import PAIRS, run_by_two, same_weights, write_data, write_stills
 
+from siamkd_core.checkpoint import RunState, save_checkpoint
 from siamkd_core.cli import main
 from siamkd_core.cli.run_options import load_recipe
 from siamkd_core.config import load_yaml, to_mapping
@@ -306,6 +307,14 @@ def test_a_run_goes_on_with_its_own_teacher_only(config, data, tmp_path):
         run(config, data, tmp_path / "run")
     with pytest.raises(ConfigError, match="bring that file back"):
         run(recipe, data, tmp_path / "run")
+
+
+def test_the_folder_of_a_training_is_no_place_for_a_distillation(config, data, tmp_path):
+    plain = TrainConfig(widths=(2, 4, 4, 4, 2), pairs=PAIRS)
+    learner = {"networks": {"siamfc.weight": torch.ones(1)}}
+    save_checkpoint(tmp_path, plain, RunState(step=1), learner)
+    with pytest.raises(SiamkdError, match=r"run of another kind .*choose another --output"):
+        run(config, data, tmp_path)
 
 
 @pytest.mark.parametrize(
