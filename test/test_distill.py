@@ -346,6 +346,15 @@ def test_a_mistake_in_a_recipe_is_named(config, tmp_path, change, says):
     assert "recipe.yaml" in str(caught.value)
 
 
+def test_a_response_that_nothing_trains_is_refused(config):
+    # of an AlexNet the response has no weights of its own
+    features = TermsConfig(0.0, 0.0, 1.0, 0.0, 0.005, 1.0)
+    replace(config, losses=features)
+    other = replace(INTELLIGENT, widths=(4, 2, 4, 4, 6), backbone="efficientnet")
+    with pytest.raises(ConfigError, match="response of intelligent would learn from nothing"):
+        replace(config, losses=features, students=(DULL, other))
+
+
 def test_teachers_and_students_that_do_not_fit_are_refused(config, data, tmp_path, teacher):
     with pytest.raises(ModelFileError, match="no model 'nobody'"):
         run(replace(config, teacher="nobody"), data, tmp_path)
