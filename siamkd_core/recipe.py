@@ -45,9 +45,20 @@ class RecipeConfig(EngineConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("cache_gib", "stranger_weight", "validation_pairs", "box_weight"):
+        for name in (
+            "cache_gib",
+            "stranger_weight",
+            "validation_pairs",
+            "box_weight",
+            "label_radius",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.validation_pairs and not self.pairs.holdout:
+            raise ConfigError(
+                "validation_pairs come from held-out folders: name some in pairs.holdout, or set "
+                "validation_pairs: 0"
+            )
         if self.tracking_every < 0 or self.tracking_frames < 2:
             raise ConfigError("tracking_every >= 0 and tracking_frames >= 2 are needed")
 
