@@ -14,7 +14,7 @@ from siamkd_core.cli import main
 from siamkd_core.comparison import Cost, markdown, rows, terminal_table
 from siamkd_core.complexity import Complexity
 from siamkd_core.errors import SiamkdError
-from siamkd_core.footprint import peak_memory
+from siamkd_core.footprint import cuda_peak, peak_memory
 from siamkd_core.modelfile import ModelCard, read_card, save_model, write_card
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.tracker import load_tracker
@@ -117,6 +117,13 @@ def test_memory_is_that_of_the_model(tmp_path):
     needed = 4 * (card.parameters + 3 * 96 * 123**2)
     # PyTorch, which is not counted, takes more than the upper bound
     assert needed < peak < 6 * needed
+
+
+def test_the_memory_of_another_than_the_first_gpu_counts(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    # a model on cuda:1; without an index PyTorch answers for cuda:0
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda device=0: (0, 5_000)[device])
+    assert cuda_peak() == 5_000
 
 
 def test_a_process_that_fails_is_told_of(monkeypatch):
