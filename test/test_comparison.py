@@ -146,6 +146,9 @@ def test_the_command(tmp_path, capsys, monkeypatch):
         assert "m0/tiny: 3 x 255 px; m1/tiny: 3 x 239 px" in shown
         assert "--rounds 1 --frames 1 --device cpu --threads 1" in shown
     assert "|  | m0/tiny | m1/tiny |" in text and "| smaller | 1.0x | 1.0x |" in text
+    # a folder that is a file
+    assert main([*command, "--output", str(output / "costs.md")]) == 2
+    assert f"cannot write {output / 'costs.md'}" in capsys.readouterr().err
     assert main(["compare", str(one), str(one)]) == 2
     assert "twice" in capsys.readouterr().err
     assert main([*command, "--frames", "0"]) == 2
