@@ -433,3 +433,9 @@ def test_a_teacher_of_another_backbone_teaches(config, data, tmp_path):
     assert all(torch.isfinite(value) for value in found.values())
     found["loss"].backward()
     assert all(p.grad is not None for p in task.networks.parameters())
+    uneven = replace(config, pairs=replace(PAIRS, search_size=160))
+    says = r"efficientnet, .*set pairs\.search_size to 167, not 160"
+    with pytest.raises(ConfigError, match=f"^net has .*{says}"):
+        make(replace(uneven, teacher=str(path)), data)
+    with pytest.raises(ConfigError, match=f"^intelligent has .*{says}"):
+        make(replace(uneven, students=(DULL, other)), data)
