@@ -228,6 +228,22 @@ def test_a_broken_run_ends_as_an_unbroken_one(config, data, tmp_path, monkeypatc
     assert float(rows[0]["loss/dull/sharing"]) > 0
 
 
+def test_compiled_losses_are_the_same_in_one_graph(config, data, monkeypatch):
+    original = torch.compile
+    # a break of the graph is an error; the generated code is PyTorch's to test
+    monkeypatch.setattr(torch, "compile", lambda m: original(m, backend="eager", fullgraph=True))
+    found = []
+    for compiled in (False, True):
+        told = replace(config, compile=compiled, losses=TermsConfig(margin=10.0))
+        task = make(told, data)
+        learner = Learner(told, task, CPU, torch.float32)
+        for epoch in range(2):  # the strength of the sharing is another
+            learner.start_epoch(epoch)
+            found.append(learner.step(batch_of(task), epoch, 0.01))
+    for plain, same in zip(found[:2], found[2:], strict=True):
+        assert same == pytest.approx(plain, rel=1e-4)
+
+
 def test_two_processes_are_one(config, data, tmp_path):
     # weights that keep the run from amplifying rounding
     terms = TermsConfig(margin=0.5, target_response=1.0, feature_matching=1e-4)
