@@ -14,7 +14,7 @@ from torch import Tensor
 
 from siamkd_core.config import from_mapping, to_mapping
 from siamkd_core.engine_config import NEUTRAL, EngineConfig
-from siamkd_core.errors import SiamkdError
+from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.modelfile import write_atomically
 
 LAST, BEST = "checkpoint.pt", "best.pt"
@@ -104,7 +104,13 @@ def load_checkpoint(folder: Path, config: EngineConfig) -> tuple[RunState, dict[
             f"{path} was written by another version of siamkd; finish that run with it, or choose "
             "another --output"
         )
-    _refuse_changes(path, from_mapping(type(config), state["config"], str(path)), config)
+    try:
+        stored = from_mapping(type(config), state["config"], "its recipe")
+    except ConfigError as error:
+        raise SiamkdError(
+            f"{path} belongs to a run of another kind ({error}); choose another --output"
+        ) from error
+    _refuse_changes(path, stored, config)
     run = RunState(**state["run"])
     run.best = {name: Best(**best) for name, best in state["run"]["best"].items()}
     return run, state["learner"]

@@ -17,7 +17,7 @@ from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.sharing import decayed, sharing_gate
 from siamkd_core.losses.target_response import target_response
 from siamkd_core.modelfile import find_model, load_model, read_card
-from siamkd_core.pair_task import PairTask, fresh
+from siamkd_core.pair_task import PairTask, check_backbone_takes, fresh
 from siamkd_core.run import run
 from siamkd_core.task import Batch
 
@@ -86,6 +86,7 @@ class DistillTask(PairTask):
                 f"the teacher {config.teacher} is a {card.architecture}, and so far only a siamfc "
                 "can be distilled"
             )
+        check_backbone_takes(card, config.pairs.search_size)
         taught = {"teacher": {key: getattr(card, key) for key in ("name", "sha256", "parameters")}}
         pupils = [
             fresh(

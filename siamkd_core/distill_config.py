@@ -135,5 +135,12 @@ class DistillConfig(RecipeConfig):
             raise ConfigError("a distillation needs a teacher and at least one of students")
         if len(set(names)) < len(names):
             raise ConfigError(f"students need different names, got {', '.join(names)}")
+        heads = [one.name for one in self.students if one.backbone != "alexnet"]
+        terms = self.losses
+        if heads and not (terms.label or terms.teacher_soft or terms.adaptive_hard):
+            raise ConfigError(
+                f"losses: gain and bias of the response of {', '.join(heads)} would learn from "
+                "nothing: give label, teacher_soft or adaptive_hard a weight"
+            )
         if self.sharing.variant != "none" and len(names) < 2:
             raise ConfigError("sharing needs two students; for one write sharing: {variant: none}")

@@ -59,6 +59,11 @@ class EngineConfig:
             raise ConfigError(f"ema must lie in 0..1 (below 1), got {self.ema}")
         if min(self.workers, self.checkpoint_every, self.clip_norm) < 0:
             raise ConfigError("workers, checkpoint_every and clip_norm must not be negative")
+        if not 0 <= self.momentum < 1 or self.weight_decay < 0:
+            raise ConfigError(
+                "momentum must lie in 0..1 (below 1) and weight_decay must not be negative, got "
+                f"{self.momentum} and {self.weight_decay}"
+            )
         self.schedule.check(self.epochs)
 
     @property

@@ -58,6 +58,12 @@ def highest_resident() -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
+def cuda_peak() -> int:
+    """Most bytes that PyTorch had allocated, on whichever device the model is."""
+    devices = range(torch.cuda.device_count())
+    return sum(torch.cuda.max_memory_allocated(device) for device in devices)
+
+
 def main() -> None:
     """Track, and print the bytes."""
     parser = argparse.ArgumentParser()
@@ -73,7 +79,7 @@ def main() -> None:
     for _ in range(UPDATES):
         tracker.update(image)
     if torch.cuda.is_initialized():
-        print(torch.cuda.max_memory_allocated())
+        print(cuda_peak())
     else:
         print(highest_resident() - before)
 

@@ -107,17 +107,22 @@ def find_model(model: str | Path) -> Path:
 
 
 def tell_apart(models: Sequence[str | Path]) -> list[str]:
-    """A short name for each model: its file's, with the folder's where two have the same.
+    """A short name for each model: its file's, with as many of the folders above it as it takes to
+    be no other file's.
 
     Raises:
         ModelFileError: no such model.
     """
-    paths = [find_model(model) for model in models]
-    stems = [path.stem for path in paths]
-    return [
-        f"{path.parent.name}/{path.stem}" if stems.count(path.stem) > 1 else path.stem
-        for path in paths
-    ]
+    paths = [find_model(model).absolute().with_suffix("") for model in models]
+    return [_tell_from(path, {other for other in paths if other != path}) for path in paths]
+
+
+def _tell_from(path: Path, others: set[Path]) -> str:
+    """The shortest end of ``path`` that is no end of another."""
+    count = 1
+    while any(other.parts[-count:] == path.parts[-count:] for other in others):
+        count += 1
+    return "/".join(path.parts[-count:])
 
 
 def build_network(card: ModelCard) -> SiameseNetwork:

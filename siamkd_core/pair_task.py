@@ -78,6 +78,15 @@ def fresh(
     return Pupil(network, card, {"started_from": origin})
 
 
+def check_backbone_takes(card: ModelCard, size: int) -> None:
+    """Raise ConfigError unless the network takes search regions of this many pixels."""
+    if card.backbone == "efficientnet" and size % 8 != 7:
+        raise ConfigError(
+            f"{card.name} has the backbone efficientnet, which takes search regions of 8k + 7 "
+            f"pixels only: set pairs.search_size to {size // 8 * 8 + 7}, not {size}"
+        )
+
+
 def _words(
     architecture: str, backbone: str, widths: tuple[int, ...], head: HeadConfig | None
 ) -> str:
@@ -105,6 +114,8 @@ class PairTask:
         commit: str,
         pupils: list[Pupil],
     ) -> None:
+        for one in pupils:
+            check_backbone_takes(one.card, config.pairs.search_size)
         self.recipe, self.dtype, self.commit = config, dtype, commit
         self.networks = nn.ModuleDict({one.card.name: one.network for one in pupils})
         self.cards = {one.card.name: one.card for one in pupils}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from siamkd_core.errors import ConfigError
+from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.image import Image
 from siamkd_core.modelfile import write_atomically
 
@@ -24,7 +24,14 @@ def picture_path(output: str) -> Path:
 
 
 def write_picture(path: Path, image: Image) -> None:
-    """Write an image (H, W, 3) uint8 BGR; makes the folder."""
+    """Write an image (H, W, 3) uint8 BGR; makes the folder.
+
+    Raises:
+        SiamkdError: it cannot be written.
+    """
     _, data = cv2.imencode(path.suffix, image)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, data.tobytes())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data.tobytes())
+    except OSError as error:
+        raise SiamkdError(f"cannot write {path}: {error.strerror or error}") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from siamkd_core.engine_config import EngineConfig
 from siamkd_core.errors import ConfigError
 from siamkd_core.pairs import PairsConfig
@@ -43,9 +45,20 @@ class RecipeConfig(EngineConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("cache_gib", "stranger_weight", "validation_pairs", "box_weight"):
+        for name in (
+            "cache_gib",
+            "stranger_weight",
+            "validation_pairs",
+            "box_weight",
+            "label_radius",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.validation_pairs and not self.pairs.holdout:
+            raise ConfigError(
+                "validation_pairs come from held-out folders: name some in pairs.holdout, or set "
+                "validation_pairs: 0"
+            )
         if self.tracking_every < 0 or self.tracking_frames < 2:
             raise ConfigError("tracking_every >= 0 and tracking_frames >= 2 are needed")
 
@@ -56,6 +69,9 @@ class RecipeConfig(EngineConfig):
 
 
 def check_model_name(name: str) -> None:
-    """Raise ConfigError unless a model file can be called so."""
+    """Raise ConfigError unless a network and its model file can be called so."""
     if not name or any(sign in name for sign in "./\\"):
         raise ConfigError(f"name must be text without a dot or slash, got {name!r}")
+    # environment.json is a run's own file; a module cannot be called as a method of its parent
+    if name == "environment" or hasattr(nn.ModuleDict, name):
+        raise ConfigError(f"{name!r} is taken, call the model otherwise, such as my_{name}")

@@ -14,7 +14,7 @@ from siamkd_core.cli import main
 from siamkd_core.comparison import Cost, markdown, rows, terminal_table
 from siamkd_core.complexity import Complexity
 from siamkd_core.errors import SiamkdError
-from siamkd_core.footprint import peak_memory
+from siamkd_core.footprint import cuda_peak, peak_memory
 from siamkd_core.modelfile import ModelCard, read_card, save_model, write_card
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.tracker import load_tracker
@@ -119,6 +119,13 @@ def test_memory_is_that_of_the_model(tmp_path):
     assert needed < peak < 6 * needed
 
 
+def test_the_memory_of_another_than_the_first_gpu_counts(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    # a model on cuda:1; without an index PyTorch answers for cuda:0
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda device=0: (0, 5_000)[device])
+    assert cuda_peak() == 5_000
+
+
 def test_a_process_that_fails_is_told_of(monkeypatch):
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(SiamkdError, match="mine: the process that measures memory failed"):
@@ -139,6 +146,9 @@ def test_the_command(tmp_path, capsys, monkeypatch):
         assert "m0/tiny: 3 x 255 px; m1/tiny: 3 x 239 px" in shown
         assert "--rounds 1 --frames 1 --device cpu --threads 1" in shown
     assert "|  | m0/tiny | m1/tiny |" in text and "| smaller | 1.0x | 1.0x |" in text
+    # a folder that is a file
+    assert main([*command, "--output", str(output / "costs.md")]) == 2
+    assert f"cannot write {output / 'costs.md'}" in capsys.readouterr().err
     assert main(["compare", str(one), str(one)]) == 2
     assert "twice" in capsys.readouterr().err
     assert main([*command, "--frames", "0"]) == 2

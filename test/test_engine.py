@@ -313,7 +313,7 @@ def test_frozen_statistics_leave_the_weights_to_learn(tmp_path):
         return original(networks, epoch)
 
     task.validate = validate
-    phase = FreezeConfig(("1",), until_epoch=2, statistics_only=True)
+    phase = FreezeConfig(("0", "1"), until_epoch=2, statistics_only=True)
     train_toy(tmp_path, replace(CONFIG, freeze=(phase,), ema=0.0), task)
     assert not any(same for same, _ in seen)
     assert [mean > 0 for _, mean in seen] == [False, False, True]

@@ -120,3 +120,11 @@ def test_models_of_one_name_are_told_apart_by_their_folders(tiny_model, tmp_path
         "siamfc",
         "other/tiny",
     ]
+
+
+def test_runs_of_one_seed_are_told_apart_by_their_variant(tmp_path):
+    from synthetic import tiny_model as made_in
+
+    models = [made_in(tmp_path / name / "seed0") for name in ("TS", "TS+AH")]
+    assert tell_apart(models) == ["TS/seed0/tiny", "TS+AH/seed0/tiny"]
+    assert tell_apart([models[0], models[0]]) == ["tiny", "tiny"]

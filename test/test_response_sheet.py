@@ -133,6 +133,8 @@ def test_the_command(tmp_path, capsys):
         ([*command, student, "--sequences", "no"], "no sequence no"),
         ([*command, student, "--pairs", "0"], "at least 1"),
         ([*command, student, "--output", "maps.gif"], ".png"),
+        # a folder that is a file
+        ([*command, student, "--pairs", "1", "--output", f"{sheet}/maps.png"], "cannot write"),
     ):
         assert main(wrong) == 2
         assert message in capsys.readouterr().err

@@ -66,11 +66,7 @@ def markdown(results: Sequence[Result], teacher: Result | None, notes: Sequence[
         lines.append(_row(name, runs))
     if teacher is not None:
         lines.append(_row(f"teacher, {teacher.parameters:,} parameters", [teacher]))
-    lines += [
-        "",
-        "Mean and sample standard deviation over the seeds; every sequence weighs the same.",
-    ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", NOTE, ""])
 
 
 def plot(results: Sequence[Result], teacher: Result | None) -> bytes:

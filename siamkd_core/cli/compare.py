@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from siamkd_core.benchmark import measure
     from siamkd_core.comparison import Cost, markdown, terminal_table
     from siamkd_core.complexity import complexity
-    from siamkd_core.errors import ConfigError
+    from siamkd_core.errors import ConfigError, SiamkdError
     from siamkd_core.footprint import peak_memory
     from siamkd_core.modelfile import tell_apart, write_atomically
     from siamkd_core.tracker import load_tracker
@@ -64,8 +64,11 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{key}: {value}", highlight=False, markup=False, soft_wrap=True)
     if args.output:
         path = Path(args.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, markdown(costs, facts).encode())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, markdown(costs, facts).encode())
+        except OSError as error:
+            raise SiamkdError(f"cannot write {path}: {error.strerror or error}") from error
         print(f"table in {path}")
     return 0
 
