@@ -90,7 +90,13 @@ class DistillTask(PairTask):
         taught = {"teacher": {key: getattr(card, key) for key in ("name", "sha256", "parameters")}}
         pupils = [
             fresh(
-                one.name, card.architecture, one.widths, config.seed, one.start_from, one.backbone
+                one.name,
+                card.architecture,
+                one.widths,
+                config.seed,
+                one.start_from,
+                one.backbone,
+                one.pretrained,
             )
             for one in config.students
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from siamkd_core.errors import ConfigError
-from siamkd_core.recipe import RecipeConfig, check_model_name
+from siamkd_core.recipe import RecipeConfig, check_model_name, check_start
 
 TAKEN = frozenset({"loss", "epoch", "held_out"})
 """Names of curves."""
@@ -20,6 +20,8 @@ class StudentConfig:
         name: of the model file that comes out.
         widths: channel widths of the backbone.
         backbone: one of :data:`siamkd_core.siamfc.BACKBONES`; it may be another than the teacher's.
+        pretrained: start the backbone from an image classifier, see
+            :mod:`siamkd_core.pretrained`.
         start_from: shipped name or path of a model of the same backbone and widths to start from;
             empty for random weights.
         share: weight of what it learns from the other students; 0: nothing. The paper's small
@@ -30,11 +32,13 @@ class StudentConfig:
     name: str
     widths: tuple[int, ...]
     backbone: str = "alexnet"
+    pretrained: bool = False
     start_from: str = ""
     share: float = 1.0
 
     def __post_init__(self) -> None:
         check_model_name(self.name)
+        check_start(self.pretrained, self.start_from)
         if self.name in TAKEN:
             raise ConfigError(f"a student cannot be called {self.name}: a curve is")
         if self.share < 0:

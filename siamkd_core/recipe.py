@@ -75,3 +75,9 @@ def check_model_name(name: str) -> None:
     # environment.json is a run's own file; a module cannot be called as a method of its parent
     if name == "environment" or hasattr(nn.ModuleDict, name):
         raise ConfigError(f"{name!r} is taken, call the model otherwise, such as my_{name}")
+
+
+def check_start(pretrained: bool, start_from: str) -> None:
+    """Raise ConfigError if both give a network its first weights."""
+    if pretrained and start_from:
+        raise ConfigError("pretrained and start_from both give the first weights: choose one")

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from siamkd_core.alexnet import TEACHER_WIDTHS
-from siamkd_core.errors import ConfigError
 from siamkd_core.pair_task import PairTask, fresh
-from siamkd_core.recipe import RecipeConfig, check_model_name
+from siamkd_core.recipe import RecipeConfig, check_model_name, check_start
 from siamkd_core.run import run
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.task import Batch
@@ -45,8 +44,7 @@ class TrainConfig(RecipeConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_model_name(self.name)
-        if self.pretrained and self.start_from:
-            raise ConfigError("pretrained and start_from both give the first weights: choose one")
+        check_start(self.pretrained, self.start_from)
 
 
 def train(

@@ -28,7 +28,7 @@ from siamkd_core.losses.logistic import balanced_bce_per_map
 from siamkd_core.losses.sharing import knowledge_sharing
 from siamkd_core.losses.target_response import target_response
 from siamkd_core.losses.teacher_soft import teacher_soft
-from siamkd_core.modelfile import ModelCard, load_model, read_card, save_model
+from siamkd_core.modelfile import ModelCard, find_model, load_model, read_card, save_model
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.train import TrainConfig
 
@@ -404,7 +404,10 @@ def test_the_recipes_of_the_repository_are_read():
     assert isinstance(recipe, DistillConfig)
     sizes = {one.name: count_parameters(SiamFC(one.widths)) for one in recipe.students}
     assert sizes["dstfc"] <= 175_000 < sizes["dstfc_intelligent"]
-    assert isinstance(load_recipe(RECIPES / "smoke.yaml"), DistillConfig)
+    smoke = load_recipe(RECIPES / "smoke.yaml")
+    assert isinstance(smoke, DistillConfig)
+    for one in (recipe, smoke):
+        assert read_card(find_model(one.teacher)).name == one.teacher
     plain = RECIPES.parent / "train" / "siamfc.yaml"
     assert load_recipe(plain) == load_yaml(TrainConfig, plain)
 
@@ -462,3 +465,22 @@ def test_a_teacher_of_another_backbone_teaches(config, data, tmp_path):
         make(replace(uneven, teacher=str(path)), data)
     with pytest.raises(ConfigError, match=f"^intelligent has .*{says}"):
         make(replace(uneven, students=(DULL, other)), data)
+
+
+def test_a_student_may_start_from_an_image_classifier(config, data, tmp_path, monkeypatch):
+    from test_efficientnet import classifier
+
+    from siamkd_core import pretrained
+
+    monkeypatch.setattr(pretrained, "_find", lambda: tmp_path / "lite0.pth")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1.0")
+    tensors = classifier()
+    torch.save(tensors, tmp_path / "lite0.pth")
+    student = StudentConfig("thin", (32, 16, 24, 40, 8), "efficientnet", pretrained=True)
+    alone = replace(config, students=(student,), sharing=SharingConfig("none"))
+    task = make(alone, data)
+    stem = task.networks["thin"].backbone.stem[0].weight
+    assert torch.equal(stem.cpu(), tensors["_conv_stem.weight"].flip(1))
+    assert set(task.origins["thin"]) == {"teacher", "pretrained"}
+    with pytest.raises(ConfigError, match="choose one"):
+        replace(student, start_from="siamfc")
