@@ -220,7 +220,16 @@ class BoxPickerNode(Node):
         self._draw()
 
     def _send(self, box: Box, stamp: Any) -> None:
-        """`stamp` names the image; None or zero: the picture's."""
+        """`stamp` names the image; None or zero: the picture's.
+
+        Raises:
+            Rejected: nobody would get it.
+        """
+        if not self._boxes.get_subscription_count():
+            raise Rejected(
+                "no_tracker",
+                f"no tracker listens on {self._boxes.topic_name}: is it active, in this namespace?",
+            )
         picture = self._picture()
         if stamp is None or not nanoseconds(stamp):
             stamp = picture.message.header.stamp
