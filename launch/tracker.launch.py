@@ -70,9 +70,10 @@ ARGUMENTS = (
     ),
     DeclareLaunchArgument(
         "autostart",
-        default_value="true",
-        choices=TRUTH,
-        description="Configure and activate the tracker; false leaves it to a lifecycle manager.",
+        default_value="",
+        choices=("", *TRUTH),
+        description="Configure and activate the tracker (true), or leave it to a lifecycle manager "
+        "(false); empty: as in params_file.",
     ),
     DeclareLaunchArgument(
         "rviz",
@@ -156,6 +157,7 @@ def nodes(context: LaunchContext) -> list[Node]:
         "emulate_tty": True,
     }
     clock = {"use_sim_time": flag("use_sim_time")}
+    autostart = {"autostart": flag("autostart")} if value("autostart") else {}
     shared = [value("params_file"), clock, given("image_transport")]
     started = [
         Node(
@@ -163,8 +165,7 @@ def nodes(context: LaunchContext) -> list[Node]:
             name="tracker",
             parameters=[
                 *shared,
-                given("model", "backend", "device"),
-                {"autostart": flag("autostart")},
+                given("model", "backend", "device") | autostart,
             ],
             respawn=flag("respawn"),
             respawn_delay=2.0,

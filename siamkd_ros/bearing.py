@@ -13,6 +13,8 @@ NO_RAY = (0.0, 0.0, 0.0)
 class Bearing:
     """Keeps the camera, never waits for one: camera_info is not synchronised with the images.
 
+    `info` may be called from another thread than `ray`.
+
     Attributes:
         note: why the last ray was none; empty if it was one.
     """
@@ -21,7 +23,7 @@ class Bearing:
         self._rectified = rectified
         self._topic = topic
         self._info: Any = None
-        self._camera: Camera | None = None
+        self._made: tuple[Any, Camera] | None = None  # the info that the camera is of, too
         self.note = ""
 
     def info(self, message: Any) -> None:
@@ -29,7 +31,7 @@ class Bearing:
         # a camera says the same thing with every image
         if self._info is not None and _same(message, self._info):
             return
-        self._info, self._camera = message, None
+        self._info = message
 
     def ray(self, box: Box, width: int, height: int) -> tuple[float, float, float]:
         """The unit vector in the optical frame (REP 103) to the box's centre, or NO_RAY.
@@ -46,12 +48,16 @@ class Bearing:
             return NO_RAY
 
     def _of(self, width: int, height: int) -> Camera:
-        if self._info is None:
+        info, made = self._info, self._made
+        if info is None:
             raise Uncalibrated(f"no camera_info came on {self._topic}")
-        if self._camera is None or (self._camera.width, self._camera.height) != (width, height):
-            whole = camera_from_info(self._info, self._rectified)
-            self._camera = whole.scaled(width, height)
-        return self._camera
+        if made is not None:
+            of, camera = made
+            if of is info and (camera.width, camera.height) == (width, height):
+                return camera
+        camera = camera_from_info(info, self._rectified).scaled(width, height)
+        self._made = info, camera
+        return camera
 
 
 def _same(one: Any, other: Any) -> bool:

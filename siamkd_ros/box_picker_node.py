@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,6 @@ from geometry_msgs.msg import Point, PointStamped, PolygonStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray
@@ -29,6 +29,7 @@ from siamkd_ros.any_image import image_size
 from siamkd_ros.boxes import box_from_detection, write_box
 from siamkd_ros.frame import SECOND
 from siamkd_ros.image_topic import image_topic, subscribe_image
+from siamkd_ros.intake import nanoseconds
 from siamkd_ros.parameter_spec import declare, watch
 from siamkd_ros.parameters import PickerParameters
 from siamkd_ros.picker_view import PickerView
@@ -69,8 +70,8 @@ class BoxPickerNode(Node):
         """Show the newest picture, and draw it if anybody looks."""
         try:
             fresh = self._show_newest()
-        except Rejected as error:
-            self._warn(error)
+        except Exception as error:
+            self._failed(error)
             return
         if fresh and self._view.watched:
             self._draw()
@@ -115,8 +116,7 @@ class BoxPickerNode(Node):
             )
             return self._take(Box(left, top, right - left, bottom - top))
 
-        stamp = Time.from_msg(message.header.stamp).nanoseconds
-        self._attempt(take, stamp)
+        self._attempt(take, message.header.stamp)
 
     def on_region(self, message: RegionOfInterest) -> None:
         """A box in whole pixels of the newest picture."""
@@ -169,62 +169,98 @@ class BoxPickerNode(Node):
     def _set_parameters(self, values: PickerParameters) -> None:
         self.parameters = values
 
-    def _show_newest(self) -> bool:
-        """Put the newest image before the user; False if there is none, or the picture stands.
+    def _newest_picture(self) -> Picture | None:
+        """The newest image as a picture; None before the first.
 
         Raises:
             Rejected: it is unusable.
         """
-        message, self._newest = self._newest, None
-        if message is None or self.picking.frozen:
+        message, shown = self._newest, self.picking.picture
+        if message is None or (shown is not None and message is shown.message):
+            return shown
+        header = message.header
+        return Picture(nanoseconds(header.stamp), header.frame_id, *image_size(message), message)
+
+    def _show_newest(self) -> bool:
+        """Put the newest image before the user; False if it is there, or the picture stands.
+
+        Raises:
+            Rejected: it is unusable.
+        """
+        if self.picking.frozen:
             return False
-        width, height = image_size(message)
-        stamp = Time.from_msg(message.header.stamp).nanoseconds
-        return self.picking.show(Picture(stamp, message.header.frame_id, width, height, message))
+        picture = self._newest_picture()
+        return (
+            picture is not None
+            and picture is not self.picking.picture
+            and self.picking.show(picture)
+        )
 
     def _newest_click(self, pixel: Pixel) -> Box | None:
+        if self.picking.first is None:
+            self.picking.cancel()  # the plane may still show a finished box; rqt never stands still
         self._show_newest()
         return self.picking.click(pixel, time.monotonic())
 
     def _take(self, box: Box) -> Box:
-        self._show_newest()
-        return self.picking.take(box, time.monotonic())
+        """A box from elsewhere is on the newest image, even while the plane's stands still."""
+        return self.picking.take(box, self._newest_picture(), time.monotonic())
 
-    def _attempt(self, act: Callable[[], Box | None], stamp: int = 0) -> None:
+    def _attempt(self, act: Callable[[], Box | None], stamp: Any = None) -> None:
         """Carry a click out, send the box that it completes, and show what came of it."""
         try:
             box = act()
+            if box is not None:
+                self._send(box, stamp)
         except Rejected as error:
             self.picking.note = str(error)
             self.get_logger().warning(f"refused: {error}")
-        else:
-            if box is not None:
-                self._send(box, stamp)
+        except Exception as error:
+            self._failed(error)
         self._draw()
 
-    def _send(self, box: Box, stamp: int) -> None:
+    def _send(self, box: Box, stamp: Any) -> None:
+        """`stamp` names the image; None or zero: the picture's.
+
+        Raises:
+            Rejected: nobody would get it.
+        """
+        if not self._boxes.get_subscription_count():
+            raise Rejected(
+                "no_tracker",
+                f"no tracker listens on {self._boxes.topic_name}: is it active, in this namespace?",
+            )
         picture = self._picture()
+        if stamp is None or not nanoseconds(stamp):
+            stamp = picture.message.header.stamp
         message = Detection2D()
-        message.header.stamp = Time(nanoseconds=stamp or picture.stamp).to_msg()
-        message.header.frame_id = picture.frame_id
+        message.header.stamp, message.header.frame_id = stamp, picture.frame_id
         write_box(message.bbox, box)
         self._boxes.publish(message)
         self.get_logger().info(
             f"box {box.x:.1f},{box.y:.1f},{box.w:.1f},{box.h:.1f} on the image stamped "
-            f"{(stamp or picture.stamp) / SECOND:.3f} sent to {self._boxes.topic_name}"
+            f"{nanoseconds(stamp) / SECOND:.3f} sent to {self._boxes.topic_name}"
         )
 
     def _draw(self) -> None:
         """Publish the markers, whoever looks: the last ones are latched."""
         try:
             self._view.draw(self.picking, self._tracked, self._status)
-        except Rejected as error:
-            self._warn(error)
+        except Exception as error:
+            self._failed(error)
 
     def _picture(self) -> Picture:
         if self.picking.picture is None:
             raise Rejected("no_picture", "there is no picture yet to draw a box on")
         return self.picking.picture
+
+    def _failed(self, error: Exception) -> None:
+        """Say what is wrong, and go on: no message may end the node."""
+        if isinstance(error, Rejected):
+            self._warn(error)
+        elif self.context.ok():  # otherwise a signal came, and nothing can be published any more
+            trace = "".join(traceback.format_exception(error))
+            self._warn(Rejected(type(error).__name__, f"unexpected error, going on:\n{trace}"))
 
     def _warn(self, error: Rejected) -> None:
         """Log a warning, each kind at most once in WARN_EVERY seconds."""

@@ -178,7 +178,7 @@ class Device:
         described: model, sha256, backend, device and precision.
         took: how long loading and warming up took.
         warning: what is not as it was asked for; empty if nothing.
-        megabytes: the device's own memory in use; None on a CPU.
+        megabytes: memory in use on all GPUs; None on a CPU.
     """
 
     described: Mapping[str, str]

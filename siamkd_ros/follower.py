@@ -40,6 +40,9 @@ class Outputs(Protocol):
     def target(self, frame: Frame, track: Track | None, target: str, label: str) -> None:
         """One processed image: the box to report, or None for nothing there."""
 
+    def picture(self, frame: Frame, track: Track | None) -> None:
+        """The same for people, after the result is out and its time was taken."""
+
     def status(self, report: Report) -> None:
         """The state changed, or a box was refused."""
 
@@ -247,6 +250,7 @@ class Follower:
         if frame.stamp:
             latency = (self._outputs.now() - frame.stamp) / SECOND
             self._statistics.latency(latency, self._parameters().latency_deadline)
+        self._outputs.picture(frame, shown)
 
     def _follow(self, frame: Frame) -> Track | None:
         """Find the target in a frame; None if the frame's size made us drop it.

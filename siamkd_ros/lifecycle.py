@@ -82,7 +82,11 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     def on_error(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Recover: drop everything. If not even that works, the node is finalized."""
-        return self._go(self._end, "unconfigured")
+        done = self._go(self._end, "unconfigured")
+        if done != TransitionCallbackReturn.SUCCESS:
+            self.state = "finalized"
+            self.entered()
+        return done
 
     def _end(self) -> None:
         self.deactivate()
@@ -92,19 +96,24 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         try:
             act()
         except SiamkdError as error:
-            self._failure = error
+            self._keep(error)
             self.get_logger().error(f"stays {self.state}: {error}")
             return TransitionCallbackReturn.FAILURE
         except Exception as error:
-            self._failure = error
-            trace = "".join(traceback.format_exception(error))
-            self.get_logger().error(f"the way to {goal} failed in {self.state}:\n{trace}")
+            self._keep(error)
+            if self.context.ok():  # otherwise a signal came, and that is all the error says
+                trace = "".join(traceback.format_exception(error))
+                self.get_logger().error(f"the way to {goal} failed in {self.state}:\n{trace}")
             return TransitionCallbackReturn.ERROR
         self.state = goal
         if not (self._starting and goal == "inactive"):
             self.get_logger().info(f"lifecycle: {goal}")
             self.entered()
         return TransitionCallbackReturn.SUCCESS
+
+    def _keep(self, error: Exception) -> None:
+        # only for `start`: an error's traceback holds on to the model, and a GPU's memory with it
+        self._failure = error if self._starting else None
 
     def _refusing(self, change: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         def callback(request: Any, response: Any) -> Any:

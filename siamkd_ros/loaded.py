@@ -41,7 +41,10 @@ class LoadedModel:
 
     def describe(self) -> Device:
         """For the task *device* of /diagnostics."""
-        megabytes = torch.cuda.memory_allocated() / 1e6 if torch.cuda.is_initialized() else None
+        megabytes = None
+        if torch.cuda.is_initialized():
+            devices = range(torch.cuda.device_count())
+            megabytes = sum(map(torch.cuda.memory_allocated, devices)) / 1e6
         return Device(self.described, self.took, self.warning, megabytes)
 
     def _describe(self, tracker: Tracker) -> None:

@@ -21,6 +21,7 @@ from visualization_msgs.msg import Marker, MarkerArray, UVCoordinate
 from siamkd_core.box import Box
 from siamkd_core.image import Image
 from siamkd_ros.picture_plane import Pixel, Plane
+from siamkd_ros.rejected import Rejected
 
 PICTURE, DRAWING = "picture", "drawing"
 WHITE = (1.0, 1.0, 1.0)
@@ -37,14 +38,21 @@ LETTER = 0.03
 
 
 def encode_picture(image: Image, max_width: int, quality: int) -> bytes:
-    """A JPEG of (H, W, 3) uint8 BGR, shrunk to `max_width`."""
+    """A JPEG of (H, W, 3) uint8 BGR, shrunk to `max_width`.
+
+    Raises:
+        Rejected: `encoding`: JPEG has no room for so many rows.
+    """
     height, width = image.shape[:2]
     if width > max_width:
         size = (max_width, max(1, round(height * max_width / width)))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    try:
+        done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error:
+        done = False
     if not done:
-        raise ValueError("OpenCV cannot write JPEG")
+        raise Rejected("encoding", f"a picture of {width}x{height} pixels cannot be shown as JPEG")
     return data.tobytes()
 
 

@@ -66,24 +66,26 @@ class Picking:
         Raises:
             Rejected: the click cannot be used; what was clicked before stays.
         """
-        picture = self._require_picture()
+        picture = _require(self.picture)
         corner = inside(pixel, picture.width, picture.height)
         if self.first is None:
             self.first, self.box, self.note, self._since = corner, None, "", now
             return None
         return self._finish(box_between(self.first, corner), now)
 
-    def take(self, box: Box, now: float) -> Box:
-        """A whole box in the picture, drawn elsewhere; cut at the picture's border.
+    def take(self, box: Box, picture: Picture | None, now: float) -> Box:
+        """A whole box, drawn elsewhere on `picture`, which is shown with it; cut at its border.
 
         Raises:
-            Rejected: nothing of it is in the picture.
+            Rejected: there is no picture, or nothing of the box is in it.
         """
-        picture = self._require_picture()
+        picture = _require(picture)
         left, top = max(box.x, 0.0), max(box.y, 0.0)
         right = min(box.x + box.w, float(picture.width))
         bottom = min(box.y + box.h, float(picture.height))
-        return self._finish(box_between((left, top), (max(right, left), max(bottom, top))), now)
+        cut = box_between((left, top), (max(right, left), max(bottom, top)))
+        self.picture = picture
+        return self._finish(cut, now)
 
     def cancel(self, note: str = "") -> bool:
         """Go back to the live picture; False if there was nothing to give up."""
@@ -103,7 +105,8 @@ class Picking:
         self.first, self.box, self.note, self._since = None, box, "", now
         return box
 
-    def _require_picture(self) -> Picture:
-        if self.picture is None:
-            raise Rejected("no_picture", "there is no picture yet to draw a box on")
-        return self.picture
+
+def _require(picture: Picture | None) -> Picture:
+    if picture is None:
+        raise Rejected("no_picture", "there is no picture yet to draw a box on")
+    return picture

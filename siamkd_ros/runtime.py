@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import signal
 import sys
@@ -46,7 +47,9 @@ def return_memory() -> None:
     """Give freed memory back to the system: the C library's, and PyTorch's on a GPU."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        # a GPU whose driver has failed raises at everything, and has nothing to give back
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError, TypeError):

@@ -116,16 +116,23 @@ class Session:
         return loss_advice(topic, snapshot, best_effort, rmw)
 
     def stop(self) -> None:
-        """End the thread. Nothing is sent after that."""
+        """End the thread, in JOIN_TIMEOUT. Nothing is sent after it ended."""
         self.intake.inbox.close()
         self._thread.join(JOIN_TIMEOUT)
 
     def close(self) -> None:
-        """Unsubscribe, end the thread, drop the target and the kept images."""
+        """Unsubscribe, end the thread, drop the target and the kept images.
+
+        Raises:
+            RuntimeError: the frame in work takes too long. Its thread ends after it; until then the
+                tracker is that thread's, and must not be given to another session.
+        """
         self._jump.unregister()
         for subscription in self._inputs:
             self._node.destroy_subscription(subscription)
         self.stop()
+        if self._thread.is_alive():
+            raise RuntimeError(f"the image in work takes more than {JOIN_TIMEOUT:g} s")
         self.intake.ring.clear()
         self._tracker.reset()
         self._statistics.clear_windows()

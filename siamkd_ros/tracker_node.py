@@ -171,6 +171,10 @@ class TrackerNode(ManagedNode):
         """Publish one processed image's result."""
         assert self._results is not None
         self._results.publish(frame, track, target, label)
+
+    def picture(self, frame: Frame, track: Track | None) -> None:
+        """Draw the overlay, if anybody looks."""
+        assert self._results is not None
         self._results.draw(frame, track, self._report().state)
 
     def status(self, report: Report) -> None:

@@ -74,6 +74,8 @@ class Rig:
         self.refused: list[str] = []
         self.errors: list[Exception] = []
         self.clock = 0
+        self.drawn: list[tuple[int, Track | None]] = []
+        self.drawing = 0  # nanoseconds
         self.follower = Follower(
             self.tracker, self.inbox, self.ring, self.statistics, self, lambda: self.parameters
         )
@@ -82,6 +84,10 @@ class Rig:
 
     def target(self, frame: Frame, track: Track | None, target: str, label: str) -> None:
         self.targets.append((frame.message.header, track, target, label))
+
+    def picture(self, frame: Frame, track: Track | None) -> None:
+        self.drawn.append((self.clock, track))
+        self.clock += self.drawing
 
     def status(self, report: Report) -> None:
         self.reports.append(report)

@@ -24,6 +24,7 @@ from ros_support import (
 from sensor_msgs.msg import CameraInfo, Image
 
 from siamkd_core.box import Box
+from siamkd_ros import bearing as module
 from siamkd_ros.bearing import NO_RAY, Bearing
 
 # Of images twice the size of the scene's, 320x240
@@ -139,9 +140,30 @@ def test_the_same_camera_info_is_not_worked_on_again() -> None:
     bearing = Bearing(False, "/camera_info")
     bearing.info(info())
     first = bearing.ray(Box(0, 0, 10, 10), 320, 240)
-    kept = bearing._camera
+    kept = bearing._made
     bearing.info(info())
     assert bearing.ray(Box(0, 0, 10, 10), 320, 240) == first
-    assert bearing._camera is kept
+    assert bearing._made is kept
     bearing.info(info(k=[500.0, *K[1:]]))
     assert bearing.ray(Box(0, 0, 10, 10), 320, 240) != first
+
+
+def test_a_camera_info_that_comes_while_a_ray_is_made_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zoomed = Bearing(False, "/camera_info")
+    zoomed.info(info(k=[500.0, *K[1:]]))
+    bearing = Bearing(False, "/camera_info")
+    bearing.info(info())
+    real = module.camera_from_info
+
+    def interrupted(message: CameraInfo, rectified: bool) -> Any:
+        made = real(message, rectified)
+        bearing.info(info(k=[500.0, *K[1:]]))
+        return made
+
+    monkeypatch.setattr(module, "camera_from_info", interrupted)
+    bearing.ray(Box(0, 0, 10, 10), 320, 240)
+    monkeypatch.undo()
+    box = Box(0, 0, 10, 10)
+    assert bearing.ray(box, 320, 240) == zoomed.ray(box, 320, 240)

@@ -358,3 +358,10 @@ def test_every_processed_image_is_timed(rig: Rig) -> None:
         "publish",
         "latency",
     }
+
+
+def test_drawing_for_people_is_no_part_of_the_latency(rig: Rig) -> None:
+    rig.clock, rig.drawing = 10 * SECOND, 3 * SECOND
+    rig.feed(seconds=9.5)
+    assert rig.drawn == [(10 * SECOND, None)]
+    assert rig.statistics.snapshot(0.0).stages["latency"].maximum == 0.5

@@ -95,6 +95,20 @@ def test_what_is_started(arguments: dict[str, str], executables: set[str]) -> No
     assert {node.node_executable for node in made.nodes(context)} == executables
 
 
+@pytest.mark.parametrize(("given", "wanted"), [("", None), ("true", True), ("false", False)])
+def test_autostart_overrides_the_params_file_only_if_given(given: str, wanted: bool | None) -> None:
+    made = module(TRACKER)
+    context = launch.LaunchContext()
+    for argument in made.ARGUMENTS:
+        argument.execute(context)
+    context.launch_configurations["autostart"] = given
+    made.Node = lambda **options: options
+    (tracker,) = made.nodes(context)
+    assert tracker["parameters"][0] == context.launch_configurations["params_file"]
+    overrides = {name: one[name] for one in tracker["parameters"][1:] for name in one}
+    assert overrides.get("autostart") is wanted
+
+
 @pytest.fixture
 def observer() -> Iterator[Observer]:
     rclpy.init()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from ros_support import (
     SETTLE,
     NodeProcess,
     Observer,
+    box_message,
     image_message,
     place,
     rclpy,
@@ -302,6 +304,73 @@ def test_an_error_in_a_transition_recovers_to_unconfigured(
     monkeypatch.undo()
     node.start()
     assert node.state == "active"
+    node.close()
+    node.destroy_node()
+
+
+def test_what_cannot_even_be_cleaned_up_is_finalized(
+    executor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = ManagedNode("broken", namespace="/inside")
+
+    class Big:
+        """Stands for what an error's traceback would keep from being freed."""
+
+    kept: list[weakref.ref[Big]] = []
+
+    def broken() -> None:
+        big = Big()
+        kept.append(weakref.ref(big))
+        raise MemoryError("no more memory")
+
+    monkeypatch.setattr(node, "activate", broken)
+    node.trigger_configure()
+    node.trigger_activate()
+    assert node.state == "unconfigured"
+    gc.collect()
+    assert kept[0]() is None
+    monkeypatch.setattr(node, "clean_up", broken)
+    node.trigger_configure()
+    node.trigger_activate()
+    assert node.state == "finalized" == node._state_machine.current_state[1]
+    node.destroy_node()
+
+
+class Stuck:
+    """A tracker whose device does not come back from a new target."""
+
+    def __init__(self, tracker: Any) -> None:
+        self._tracker = tracker
+        self.entered, self.released = threading.Event(), threading.Event()
+        self.released.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tracker, name)
+
+    def init(self, image: Any, box: Any) -> None:
+        self.entered.set()
+        self.released.wait(PATIENCE)
+        self._tracker.init(image, box)
+
+
+def test_a_thread_that_does_not_end_keeps_its_tracker_from_the_next_session(
+    tmp_path: Path, executor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siamkd_ros.session.JOIN_TIMEOUT", 0.1)
+    stuck = Stuck(load_tracker(tiny_model(tmp_path), device="cpu", threads=1))
+    node = TrackerNode(stuck, namespace="/inside")  # type: ignore[arg-type]
+    assert node.session
+    stuck.entered.clear()
+    stuck.released.clear()
+    node.session.on_image(image_message(scene(0), node.now()))
+    node.session.on_init(box_message(place(0)))
+    assert stuck.entered.wait(PATIENCE)
+    thread = node.session._thread
+    node.trigger_deactivate()
+    assert (node.state, node.model, node.session) == ("unconfigured", None, None)
+    stuck.released.set()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
     node.close()
     node.destroy_node()
 

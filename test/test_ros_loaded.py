@@ -15,8 +15,10 @@ from siamkd_core.fallback import FallbackTracker
 from siamkd_ros import loaded
 from siamkd_ros.loaded import load
 from siamkd_ros.parameters import TrackerParameters
+from siamkd_ros.runtime import return_memory
 
 NO_GPU = not torch.cuda.is_available()
+DRIVER = RuntimeError("CUDA error: an illegal memory access was encountered")
 MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
 
@@ -79,5 +81,12 @@ def test_a_device_that_fails_later_is_replaced_and_said(
     model.tracker.init(scene(0), Box(220, 100, 40, 40))
     monkeypatch.setattr(model.tracker.tracker, "update", lambda *_: (_ for _ in ()).throw(MEMORY))
     model.tracker.update(scene(1))
+    # a driver that failed goes on failing, and must not keep the node from cleaning up
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: (_ for _ in ()).throw(DRIVER))
+    return_memory()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5e6 * device)
+    assert model.describe().megabytes == 5  # of the second GPU, too
     assert said == ["the device failed, so the model runs on the CPU now: CUDA out of memory."]
     assert model.warning == said[0]

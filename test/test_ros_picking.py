@@ -59,14 +59,25 @@ def test_cancel(picking: Picking) -> None:
 
 
 def test_a_box_drawn_elsewhere_is_cut_at_the_border(picking: Picking) -> None:
-    assert picking.take(Box(-10, 400, 50, 200), now=0.0) == Box(0, 400, 40, 80)
+    assert picking.take(Box(-10, 400, 50, 200), picture(2), now=0.0) == Box(0, 400, 40, 80)
     for outside in (Box(700, 10, 50, 50), Box(10, -90, 50, 50)):
         with pytest.raises(Rejected):
-            picking.take(outside, now=0.0)
+            picking.take(outside, picture(3), now=0.0)
+    assert picking.picture == picture(2)  # the one with the box on it stays
+
+
+def test_a_box_drawn_elsewhere_is_on_its_own_picture_whatever_stands_still(
+    picking: Picking,
+) -> None:
+    picking.click((10, 20), now=0.0)
+    for stamp in (2, 3):
+        picking.take(Box(10, 10, 50, 50), picture(stamp), now=0.1)
+        assert picking.picture == picture(stamp)
+    assert picking.first is None
 
 
 def test_without_a_picture_there_is_nothing_to_draw_on() -> None:
     with pytest.raises(Rejected, match="no picture yet"):
         Picking().click((1, 1), now=0.0)
     with pytest.raises(Rejected, match="no picture yet"):
-        Picking().take(Box(1, 1, 9, 9), now=0.0)
+        Picking().take(Box(1, 1, 9, 9), None, now=0.0)
