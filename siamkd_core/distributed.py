@@ -6,6 +6,7 @@ nothing. Process ``r`` of ``n`` has rows ``r * B/n .. (r + 1) * B/n - 1`` of a g
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,9 @@ def joined(device: str) -> Iterator[torch.device]:
     try:
         yield place
     finally:
+        # what still refers to the group in a cycle would be torn down after the interpreter, where
+        # a thread of it that is left aborts the process
+        gc.collect()
         dist.destroy_process_group()
 
 
