@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from siamkd_core.distill_config import DistillConfig
+from siamkd_core.device import resolve_precision
+from siamkd_core.distill_config import DistillConfig, StudentConfig
 from siamkd_core.errors import ConfigError
 from siamkd_core.family import Answer, TeachingFamily, family_of
 from siamkd_core.losses.adaptive_hard import adaptive_hard
@@ -103,18 +104,20 @@ class DistillTask(PairTask):
         pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
         super().__init__(config, data, device, dtype, commit, pupils)
         self.family: TeachingFamily = family
+        told = config.teacher_precision
+        precise = resolve_precision(told, device) if told else dtype
+        self.teaching = family_of(card.architecture, config, precise)
         self.config = config
-        self.shares = {one.name: one.share for one in config.students}
+        self.students = {one.name: one for one in config.students}
         # not among the networks: nothing trains it, saves it or puts it into training mode
         self.teacher = teacher.requires_grad_(False).to(  # type: ignore[call-overload]
             device, memory_format=torch.channels_last
         )
-        if config.losses.feature_matching:
-            channels = self.family.channels(teacher)
-            for one in pupils:
+        for one, student in zip(pupils, config.students, strict=True):
+            if config.terms(student).feature_matching:
+                ours, theirs = (self.family.channels(net) for net in (one.network, teacher))
                 torch.manual_seed(config.seed)
-                adapter = nn.Conv2d(self.family.channels(one.network), channels, 1)
-                one.network.add_module(ADAPTER, adapter)
+                one.network.add_module(ADAPTER, nn.Conv2d(ours, theirs, 1))
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
@@ -124,16 +127,18 @@ class DistillTask(PairTask):
         """``loss``, the sum over the students; ``<student>``, its weighted terms' sum; and
         ``<student>/<term>``, each term without its weight."""
         with torch.no_grad():
-            teacher = self.family.answer(self.teacher, batch)
+            teacher = self.teaching.answer(self.teacher, batch)
             truth = self.family.hard_loss(teacher, batch)
         answers = {name: self.family.answer(networks[name], batch) for name in self.cards}
         hard = {name: self.family.hard_loss(one, batch) for name, one in answers.items()}
         parts = {}
-        for name in self.cards:
-            terms = self._terms(networks[name], answers[name], hard[name], teacher, truth, batch)
-            if self.config.sharing.variant != "none" and self.shares[name]:
-                shared = self._shared(name, answers, hard, truth)
-                terms["sharing"] = (self.shares[name], shared.mean())
+        for name, student in self.students.items():
+            terms = self._terms(
+                name, networks[name], answers[name], hard[name], teacher, truth, batch
+            )
+            if self.config.providers(student):
+                shared = self._shared(student, answers, hard, truth)
+                terms["sharing"] = (student.share, shared.mean())
             parts[name] = torch.stack([weight * value for weight, value in terms.values()]).sum()
             parts |= {f"{name}/{term}": value for term, (_, value) in terms.items()}
         loss = torch.stack([parts[name] for name in self.cards]).sum()
@@ -141,6 +146,7 @@ class DistillTask(PairTask):
 
     def _terms(
         self,
+        name: str,
         network: nn.Module,
         student: Answer,
         hard: Tensor,
@@ -150,7 +156,7 @@ class DistillTask(PairTask):
     ) -> dict[str, tuple[float, Tensor]]:
         """Weight and mean of each term that is in use; ``hard`` and ``truth`` (N,) are the losses
         of student and teacher against the truth."""
-        config = self.config.losses
+        config = self.config.terms(self.students[name])
         made: dict[str, tuple[float, Callable[[], Tensor]]] = {
             "label": (config.label, lambda: self.family.label_loss(student, batch).mean()),
             "teacher_soft": (
@@ -180,21 +186,24 @@ class DistillTask(PairTask):
 
     def _shared(
         self,
-        receiver: str,
+        receiver: StudentConfig,
         answers: Mapping[str, Answer],
         hard: Mapping[str, Tensor],
         truth: Tensor,
     ) -> Tensor:
-        """(N,) what a student learns from the others, the mean over them."""
-        config, directional = self.config.losses, self.config.sharing.variant == "directional"
-        found = []
-        for provider in (name for name in answers if name != receiver):
-            judged = hard[provider if directional else receiver]
+        """(N,) what a student learns from its providers, the mean over them."""
+        config, directional = (
+            self.config.terms(receiver),
+            self.config.sharing.variant == "directional",
+        )
+        found, name = [], receiver.name
+        for provider in self.config.providers(receiver):
+            judged = hard[provider if directional else name]
             gate = sharing_gate(judged, truth, config.margin, self.strength)
             found.append(
                 gate
                 * self.family.sharing_loss(
-                    answers[receiver], answers[provider], config.temperature, directional
+                    answers[name], answers[provider], config.temperature, directional
                 )
             )
         return torch.stack(found).mean(0)

@@ -13,39 +13,6 @@ SHARING = ("directional", "literal", "none")
 
 
 @dataclass(frozen=True)
-class StudentConfig:
-    """A student; it is of the teacher's architecture.
-
-    Attributes:
-        name: of the model file that comes out.
-        widths: channel widths of the backbone.
-        backbone: one of :data:`siamkd_core.siamfc.BACKBONES`; it may be another than the teacher's.
-        pretrained: start the backbone from an image classifier, see
-            :mod:`siamkd_core.pretrained`.
-        start_from: shipped name or path of a model of the same backbone and widths to start from;
-            empty for random weights.
-        share: weight of what it learns from the other students; 0: nothing. The paper's small
-            student has 1 and its large one beta, 0.5 in a public re-implementation and remembered
-            to be the paper's.
-    """
-
-    name: str
-    widths: tuple[int, ...]
-    backbone: str = "alexnet"
-    pretrained: bool = False
-    start_from: str = ""
-    share: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_model_name(self.name)
-        check_start(self.pretrained, self.start_from)
-        if self.name in TAKEN:
-            raise ConfigError(f"a student cannot be called {self.name}: a curve is")
-        if self.share < 0:
-            raise ConfigError(f"share of {self.name} must not be negative, got {self.share}")
-
-
-@dataclass(frozen=True)
 class TermsConfig:
     """Weights of a student's losses, 0 leaves one out; each is explained in
     :mod:`siamkd_core.losses`.
@@ -92,6 +59,43 @@ class TermsConfig:
 
 
 @dataclass(frozen=True)
+class StudentConfig:
+    """A student; it is of the teacher's architecture.
+
+    Attributes:
+        name: of the model file that comes out.
+        widths: channel widths of the backbone.
+        backbone: one of :data:`siamkd_core.siamfc.BACKBONES`; it may be another than the teacher's.
+        pretrained: start the backbone from an image classifier, see
+            :mod:`siamkd_core.pretrained`.
+        start_from: shipped name or path of a model of the same backbone and widths to start from;
+            empty for random weights.
+        share: weight of what it learns from the other students; 0: nothing. The paper's small
+            student has 1 and its large one beta, 0.5 in a public re-implementation and remembered
+            to be the paper's.
+        learns_from: names of the students that it learns from; empty: all others.
+        losses: its own terms in place of the recipe's, so that one run compares several.
+    """
+
+    name: str
+    widths: tuple[int, ...]
+    backbone: str = "alexnet"
+    pretrained: bool = False
+    start_from: str = ""
+    share: float = 1.0
+    learns_from: tuple[str, ...] = ()
+    losses: TermsConfig | None = None
+
+    def __post_init__(self) -> None:
+        check_model_name(self.name)
+        check_start(self.pretrained, self.start_from)
+        if self.name in TAKEN:
+            raise ConfigError(f"a student cannot be called {self.name}: a curve is")
+        if self.share < 0:
+            raise ConfigError(f"share of {self.name} must not be negative, got {self.share}")
+
+
+@dataclass(frozen=True)
 class SharingConfig:
     """How students learn from each other.
 
@@ -122,13 +126,18 @@ class DistillConfig(RecipeConfig):
         teacher: shipped name or path of a model; it is never changed.
         teacher_sha256: of its file. Filled in when the run begins, so that it goes on with the same
             teacher or not at all; a recipe that has it accepts no other.
+        teacher_precision: number format that the teacher computes in, see
+            :mod:`siamkd_core.device`; empty: that of the students. It learns nothing, so a coarser
+            one may serve: an AlexNet is three times as fast in bfloat16 on a CPU that has it, while
+            the backward pass of an EfficientNet is slower.
         students: trained side by side on the same pairs.
-        losses: their terms, the same for all.
+        losses: their terms, of those that have none of their own.
         sharing: between the students; needs two of them.
     """
 
     teacher: str = ""
     teacher_sha256: str = ""
+    teacher_precision: str = ""
     students: tuple[StudentConfig, ...] = ()
     losses: TermsConfig = field(default_factory=TermsConfig)
     sharing: SharingConfig = field(default_factory=SharingConfig)
@@ -140,12 +149,31 @@ class DistillConfig(RecipeConfig):
             raise ConfigError("a distillation needs a teacher and at least one of students")
         if len(set(names)) < len(names):
             raise ConfigError(f"students need different names, got {', '.join(names)}")
-        heads = [one.name for one in self.students if one.backbone != "alexnet"]
-        terms = self.losses
-        if heads and not (terms.label or terms.teacher_soft or terms.adaptive_hard):
-            raise ConfigError(
-                f"losses: gain and bias of the response of {', '.join(heads)} would learn from "
-                "nothing: give label, teacher_soft or adaptive_hard a weight"
-            )
+        for one in self.students:
+            terms = self.terms(one)
+            if one.backbone != "alexnet" and not (
+                terms.label or terms.teacher_soft or terms.adaptive_hard
+            ):
+                raise ConfigError(
+                    f"losses: gain and bias of the response of {one.name} would learn from "
+                    "nothing: give label, teacher_soft or adaptive_hard a weight"
+                )
+            unknown = set(one.learns_from) - (set(names) - {one.name})
+            if unknown:
+                raise ConfigError(
+                    f"{one.name} cannot learn from {', '.join(sorted(unknown))}: learns_from names "
+                    "other students of the recipe"
+                )
         if self.sharing.variant != "none" and len(names) < 2:
             raise ConfigError("sharing needs two students; for one write sharing: {variant: none}")
+
+    def terms(self, student: StudentConfig) -> TermsConfig:
+        """The losses of a student."""
+        return student.losses or self.losses
+
+    def providers(self, student: StudentConfig) -> tuple[str, ...]:
+        """Names of the students that it learns from."""
+        if self.sharing.variant == "none" or not student.share:
+            return ()
+        others = tuple(one.name for one in self.students if one.name != student.name)
+        return student.learns_from or others

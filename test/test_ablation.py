@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import ablation
 import pytest
-from ablation_plan import grid_of, plan, variants_of, with_value
+from ablation_plan import Variant, grid_of, plan, variants_of, with_value
 from ablation_table import Result, comma_separated, markdown, plot, summarise
 from synthetic import tiny_model
 
@@ -34,11 +34,12 @@ TEACHER = Result("teacher", 0, 2_336_320, 0.60, 0.61, 0.80)
 def test_the_designed_variants_hold_what_their_names_say():
     found = variants_of(BASE)
     weights = {}
-    for name, config in found.items():
-        one = config.losses
+    for name, variant in found.items():
+        one = variant.students[0].losses
+        assert one is not None and all(student.losses == one for student in variant.students)
         weights[name] = (
             *(one.label, one.teacher_soft, one.adaptive_hard, one.target_response),
-            *(one.feature_matching, one.temperature, len(config.students)),
+            *(one.feature_matching, one.temperature, len(variant.students)),
         )
     assert weights == {
         "label": (1, 0, 0, 0, 0, 1, 1),
@@ -50,13 +51,9 @@ def test_the_designed_variants_hold_what_their_names_say():
         "Hinton": (1, 1, 0, 0, 0, 4, 1),
         "FitNet": (1, 0, 0, 0, 1, 1, 1),
     }
-    sharing = {name for name, config in found.items() if config.sharing.variant != "none"}
-    assert sharing == {"TS+AH+STR+KS"}
-    assert all(config.students[0] == BASE.students[0] for config in found.values())
-    rest = {"losses", "students", "sharing"}
-    for config in found.values():
-        same = {k: v for k, v in vars(config).items() if k not in rest}
-        assert same == {k: v for k, v in vars(BASE).items() if k not in rest}
+    for variant in found.values():
+        assert variant.rest == BASE
+        assert replace(variant.students[0], losses=None) == BASE.students[0]
 
 
 def test_a_recipe_without_the_whole_method_is_no_base():
@@ -77,12 +74,12 @@ def test_a_grid_changes_one_factor_at_a_time():
         "students.1.share=0",
         "lr=1e-3",
     ]
-    assert found["default"] == BASE
-    assert found["losses.temperature=2"] == replace(
-        BASE, losses=replace(BASE.losses, temperature=2)
-    )
+    warm = replace(BASE.losses, temperature=2)
+    assert found["losses.temperature=2"].students[0].losses == warm
     assert [one.share for one in found["students.1.share=0"].students] == [1.0, 0.0]
-    assert found["lr=1e-3"].lr == 0.001
+    assert found["lr=1e-3"].rest.lr == 0.001
+    # only the rate cannot be tried beside the others
+    assert [v.rest == BASE for v in found.values()] == [True, True, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -105,14 +102,36 @@ def test_a_factor_needs_values():
         grid_of(BASE, ["losses.temperature"])
 
 
-def test_all_variants_of_a_seed_come_before_the_next():
-    configs = {"a": BASE, "b": replace(BASE, lr=5e-3), "c": BASE}
-    runs = plan(configs, (7, 8), only=("c", "a"))
-    assert [(run.variant, run.seed) for run in runs] == [("a", 7), ("c", 7), ("a", 8), ("c", 8)]
-    assert [run.config.seed for run in runs] == [7, 7, 8, 8]
-    assert str(runs[2].folder) == "a/seed8"
-    with pytest.raises(ConfigError, match="no variant d; there are: a, b, c"):
-        plan(configs, (0,), only=("d",))
+def test_variants_that_differ_in_students_only_share_a_run():
+    sharp = replace(BASE.losses, temperature=0.5)
+    dull, intelligent = BASE.students
+    alone = replace(dull, losses=sharp)
+    variants = {
+        "TS+KS": Variant(BASE.students, BASE),
+        "lr=5e-3": Variant(BASE.students, replace(BASE, lr=5e-3)),
+        "tau=0.5": Variant((alone,), BASE),
+    }
+    runs = plan(variants, (7, 8))
+    assert [(str(run.folder), run.seed, run.config.seed) for run in runs] == [
+        ("seed7", 7, 7),
+        ("seed7-lr_5e_3", 7, 7),
+        ("seed8", 8, 8),
+        ("seed8-lr_5e_3", 8, 8),
+    ]
+    first, second, *_ = runs
+    assert first.judged == {"TS+KS": "ts_ks_dull", "tau=0.5": "tau_0_5_dull"}
+    assert second.judged == {"lr=5e-3": "lr_5e_3_dull"}
+    assert (first.config.lr, second.config.lr) == (BASE.lr, 5e-3)
+    assert first.config.students == (
+        replace(dull, name="ts_ks_dull", learns_from=("ts_ks_intelligent",)),
+        replace(intelligent, name="ts_ks_intelligent", learns_from=("ts_ks_dull",)),
+        replace(alone, name="tau_0_5_dull", share=0.0),
+    )
+    assert first.config.providers(first.config.students[2]) == ()
+    (only,) = plan(variants, (0,), only=("tau=0.5",))
+    assert [one.name for one in only.config.students] == ["tau_0_5_dull"]
+    with pytest.raises(ConfigError, match=r"no variant d; there are: TS\+KS, lr=5e-3, tau=0\.5"):
+        plan(variants, (0,), only=("d",))
 
 
 def test_mean_and_sample_standard_deviation_golden():
@@ -153,33 +172,45 @@ def test_the_plot_is_a_picture():
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
-    (run,) = plan({"TS": variants_of(BASE)["TS"]}, [3])
-    sha256 = {}
-    trained = []
+    found = variants_of(BASE)
+    (run,) = plan({name: found[name] for name in ("TS", "label")}, [3])
+    trained, evaluated = [], []
 
     def train(config, data, output, *rest):
         trained.append(config.seed)
-        path = tiny_model(output, config.seed)
-        path.rename(output / "dull.safetensors")
-        path.with_suffix(".json").rename(output / "dull.json")
-        sha256["now"] = ablation.read_card(output / "dull.safetensors").sha256
+        for number, one in enumerate(config.students):
+            path = tiny_model(output, config.seed + number)
+            path.with_suffix(".json").rename(output / f"{one.name}.json")
+            path.rename(output / f"{one.name}.safetensors")
+
+    def judge(args, variant, seed, model, *rest):
+        evaluated.append(variant)
+        return Result(variant, seed, 9, 0.5, 0.6, 0.7, ablation.read_card(model).sha256)
 
     monkeypatch.setattr(ablation, "distill", train)
-    monkeypatch.setattr(
-        ablation,
-        "evaluate",
-        lambda args, variant, seed, *_: Result(variant, seed, 9, 0.5, 0.6, 0.7, sha256["now"]),
-    )
+    monkeypatch.setattr(ablation, "evaluate", judge)
     args = argparse.Namespace(data="", device="cpu", precision="float32", threads=1)
-    first = ablation.make(args, run, tmp_path, [])
-    assert ablation.make(args, run, tmp_path, []) == first
-    assert first == Result("TS", 3, 9, 0.5, 0.6, 0.7, sha256["now"])
+
+    def make(run):
+        return list(ablation.make(args, run, tmp_path, []))
+
+    first = make(run)
+    assert [one.variant for one in first] == ["TS", "label"]
+    assert first[0].sha256 != first[1].sha256
+    assert make(run) == first
     # what no weight depends on may change
-    ablation.make(args, replace(run, config=replace(run.config, workers=0)), tmp_path, [])
-    assert trained == [3]
-    ablation.make(args, replace(run, config=replace(run.config, lr=5e-3)), tmp_path, [])
+    make(replace(run, config=replace(run.config, workers=0)))
+    assert (trained, evaluated) == ([3], ["TS", "label"])
+    make(replace(run, config=replace(run.config, lr=5e-3)))
     assert trained == [3, 3]
-    (tmp_path / "dull.safetensors").unlink()
-    (tmp_path / "dull.json").unlink()
-    ablation.make(args, run, tmp_path, [])
-    assert trained == [3, 3, 3]
+    # one student's evaluation is lost, then its model
+    make(run)
+    (tmp_path / "label_dull.result.json").unlink()
+    evaluated.clear()
+    make(run)
+    assert evaluated == ["label"]
+    (tmp_path / "label_dull.safetensors").unlink()
+    (tmp_path / "label_dull.json").unlink()
+    trained.clear()
+    make(run)
+    assert trained == [3]

@@ -147,6 +147,55 @@ def test_a_student_does_not_depend_on_its_neighbours_without_sharing(config, dat
     assert not same_weights(shared[0], alone)
 
 
+def test_the_teacher_may_compute_in_another_precision(config, data):
+    task = make(replace(config, teacher_precision="bfloat16"), data)
+    batch, seen = batch_of(task), []
+    networks = [task.teacher, *task.networks.values()]
+    for network in networks:
+        network.backbone.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    task.losses(task.networks, batch)
+    # exemplar and search region of each
+    assert seen == [torch.bfloat16] * 2 + [torch.float32] * 4
+    with pytest.raises(ConfigError, match="unknown precision 'half'"):
+        make(replace(config, teacher_precision="half"), data)
+
+
+def test_students_with_their_own_losses_learn_as_in_runs_of_their_own(config, data, tmp_path):
+    soft = TermsConfig(adaptive_hard=0.0, target_response=0.0, temperature=2.0)
+    features = TermsConfig(1.0, 0.0, 1.0, 0.0, 0.005, 0.0, feature_matching=0.1)
+    config = replace(config, sharing=NONE, epochs=1)
+    several = (
+        DULL,
+        replace(DULL, name="soft", losses=soft),
+        replace(DULL, name="features", losses=features),
+    )
+    together = run(replace(config, students=several), data, tmp_path / "together")
+    for path, losses in zip(together, (config.losses, soft, features), strict=True):
+        told = replace(config, students=(replace(DULL, name=path.stem),), losses=losses)
+        (alone,) = run(told, data, tmp_path / path.stem)
+        assert same_weights(path, alone)
+    assert not same_weights(together[0], together[1])
+
+
+def test_a_student_learns_from_those_it_names(config, data):
+    config = replace(config, losses=TermsConfig(margin=10.0))  # every gate is open
+    third = replace(DULL, name="third", share=0.0)
+    named = replace(DULL, learns_from=("intelligent",))
+    task = make(replace(config, students=(named, INTELLIGENT, third)), data)
+    batch = batch_of(task)
+    networks = task.networks.train()
+    found = {name: float(value.detach()) for name, value in task.losses(networks, batch).items()}
+    _, _, ours = outputs(networks["dull"], batch)
+    _, _, theirs = outputs(networks["intelligent"], batch)
+    expected = knowledge_sharing(ours, theirs).mean()
+    assert found["dull/sharing"] == pytest.approx(float(expected.detach()), rel=1e-4)
+    # from both others, the mean
+    _, _, others = outputs(networks["third"], batch)
+    both = [float(knowledge_sharing(theirs, one).mean().detach()) for one in (ours, others)]
+    assert found["intelligent/sharing"] == pytest.approx(sum(both) / 2, rel=1e-4)
+    assert "third/sharing" not in found
+
+
 @pytest.mark.parametrize("variant", ["directional", "literal"])
 def test_each_term_is_its_pure_function_on_the_batch(config, data, variant):
     terms = TermsConfig(0.3, 0.7, 2.0, 0.2, 0.05, 5.0, 0.4)
@@ -363,6 +412,11 @@ def test_the_folder_of_a_training_is_no_place_for_a_distillation(config, data, t
         ("students: [{name: half, widths: [2]}]", "'half' is taken, .* such as my_half"),
         ("students: [{name: environment, widths: [2]}]", "'environment' is taken"),
         ("students: [{name: a, widths: [2], share: -1}]", "share of a"),
+        (
+            "students: [{name: a, widths: [2], learns_from: [b, a]}, {name: c, widths: [2]}]",
+            "a cannot learn from a, b: learns_from names other students",
+        ),
+        ("students: [{name: a, widths: [2], losses: {temperature: 0}}]", "temperature must be"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(config, tmp_path, change, says):

@@ -5,9 +5,10 @@
 
 Without --grid the designed variants: label only, the method's terms one by one, with sharing,
 Hinton's distillation and FitNets. With --grid the recipe as it is and with one value changed at a
-time. Every run has a folder; called again, finished ones are skipped and a broken one goes on.
-After each run the table so far is written: ablation.csv, .md and .png. All students are tracked
-with the tracker's default parameters: tuning each would mix two questions.
+time. What differs only in its students is trained side by side, on the same pairs, and the teacher
+answers once for all. Called again, finished runs are skipped and a broken one goes on. The table so
+far is written after each student: ablation.csv, .md and .png. All students are tracked with the
+tracker's default parameters: tuning each would mix two questions.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,8 +41,6 @@ from siamkd_core.report import judge
 from siamkd_core.sequences import Sequence
 from siamkd_core.tracker import Tracker, load_tracker
 from siamkd_core.tracker_config import TrackerConfig
-
-RESULT = "result.json"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,26 +80,42 @@ def ablate(args: argparse.Namespace) -> None:
     teacher = evaluate(args, "teacher", 0, base.teacher, output / "teacher", sequences)
     results: list[Result] = []
     for number, run in enumerate(runs, 1):
-        print(f"run {number} of {len(runs)}: {run.folder}", flush=True)
-        results.append(make(args, run, output / run.folder, sequences))
-        write(results, teacher, output, notes(args, base, sequences))
+        print(f"run {number} of {len(runs)}: {run.folder}, {len(run.judged)} variants", flush=True)
+        for result in make(args, run, output / run.folder, sequences):
+            results.append(result)
+            write(results, teacher, output, notes(args, base, sequences))
     print((output / "ablation.md").read_text(encoding="utf-8"))
 
 
-def make(args: argparse.Namespace, run: Run, folder: Path, sequences: list[Sequence]) -> Result:
-    """The stored result of a run; without one it is begun or gone on with, and evaluated."""
-    student = run.config.students[0].name
-    model = folder / f"{student}.safetensors"
+def make(
+    args: argparse.Namespace, run: Run, folder: Path, sequences: list[Sequence]
+) -> Iterator[Result]:
+    """The stored results of a run; where one is missing, the run is begun or gone on with, and its
+    students are evaluated."""
     decides = deciding(run.config, sequences)
-    stored = read_result(folder / RESULT, decides, model)
-    if stored is not None:
-        return stored
-    with stop_on_signals() as stop:
-        distill(run.config, args.data, folder, args.device, args.precision, source_commit(), stop)
-    result = evaluate(args, run.variant, run.seed, model, folder / "evaluation", sequences)
-    text = json.dumps({"of": decides, "result": result._asdict()}, indent=2)
-    write_atomically(folder / RESULT, text.encode())
-    return result
+    trained = False
+    for variant, student in run.judged.items():
+        model, place = folder / f"{student}.safetensors", folder / f"{student}.result.json"
+        result = read_result(place, decides, model)
+        if result is None:
+            if not trained:
+                with stop_on_signals() as stop:
+                    distill(
+                        run.config,
+                        args.data,
+                        folder,
+                        args.device,
+                        args.precision,
+                        source_commit(),
+                        stop,
+                    )
+                trained = True
+            result = evaluate(
+                args, variant, run.seed, model, folder / "evaluation" / student, sequences
+            )
+            text = json.dumps({"of": decides, "result": result._asdict()}, indent=2)
+            write_atomically(place, text.encode())
+        yield result
 
 
 def deciding(config: DistillConfig, sequences: list[Sequence]) -> dict[str, Any]:

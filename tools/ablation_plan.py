@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import yaml
 
 from siamkd_core.config import from_mapping, to_mapping
-from siamkd_core.distill_config import DistillConfig, SharingConfig, TermsConfig
+from siamkd_core.distill_config import DistillConfig, SharingConfig, StudentConfig, TermsConfig
 from siamkd_core.errors import ConfigError
 
 DEFAULT = "default"
@@ -19,19 +20,34 @@ HINTON_TEMPERATURE = 4.0
 
 
 @dataclass(frozen=True)
-class Run:
-    """One distillation; ``folder`` is relative to the ablation's."""
+class Variant:
+    """What is compared: the first of the students, taught so.
 
-    variant: str
+    Attributes:
+        students: each with its own losses; the others are there for the first to learn from.
+        rest: a recipe that says everything else; its students and losses mean nothing.
+    """
+
+    students: tuple[StudentConfig, ...]
+    rest: DistillConfig
+
+
+@dataclass(frozen=True)
+class Run:
+    """One distillation of the students of several variants.
+
+    Attributes:
+        judged: the student that is evaluated, by variant.
+        folder: relative to the ablation's.
+    """
+
     seed: int
     config: DistillConfig
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.variant) / f"seed{self.seed}"
+    judged: dict[str, str]
+    folder: Path
 
 
-def variants_of(base: DistillConfig) -> dict[str, DistillConfig]:
+def variants_of(base: DistillConfig) -> dict[str, Variant]:
     """The designed variants by name: what each term of the method is worth, and two methods to
     compare it with. Weights are the recipe's; without sharing the first student is alone.
 
@@ -62,18 +78,21 @@ def variants_of(base: DistillConfig) -> dict[str, DistillConfig]:
         "FitNet": replace(nothing, feature_matching=terms.feature_matching or 1.0),
     }
 
-    def single(losses: TermsConfig) -> DistillConfig:
-        sharing = SharingConfig("none")
-        return replace(base, students=base.students[:1], sharing=sharing, losses=losses)
+    def single(losses: TermsConfig) -> Variant:
+        return Variant((replace(base.students[0], losses=losses),), base)
 
     return {
         **{name: single(losses) for name, losses in alone.items()},
-        "TS+AH+STR+KS": replace(base, losses=whole),
+        "TS+AH+STR+KS": Variant(_with_losses(base, whole), base),
         **{name: single(losses) for name, losses in outside.items()},
     }
 
 
-def grid_of(base: DistillConfig, factors: Sequence[str]) -> dict[str, DistillConfig]:
+def _with_losses(config: DistillConfig, losses: TermsConfig) -> tuple[StudentConfig, ...]:
+    return tuple(replace(one, losses=losses) for one in config.students)
+
+
+def grid_of(base: DistillConfig, factors: Sequence[str]) -> dict[str, Variant]:
     """The recipe as it is, and with one factor at a time at another value.
 
     Args:
@@ -93,7 +112,14 @@ def grid_of(base: DistillConfig, factors: Sequence[str]) -> dict[str, DistillCon
             config = with_value(base, key, yaml.safe_load(text))
             if config != base:
                 found[f"{key}={text}"] = config
-    return found
+    return {name: _variant(config, base) for name, config in found.items()}
+
+
+def _variant(config: DistillConfig, base: DistillConfig) -> Variant:
+    """A recipe as a variant; ``rest`` is the base's own where only students and losses differ."""
+    students = config.students[:1] if config.sharing.variant == "none" else config.students
+    ours = tuple(replace(one, losses=config.terms(one)) for one in students)
+    return Variant(ours, replace(config, students=base.students, losses=base.losses))
 
 
 def with_value(base: DistillConfig, key: str, value: Any) -> DistillConfig:
@@ -117,20 +143,56 @@ def with_value(base: DistillConfig, key: str, value: Any) -> DistillConfig:
 
 
 def plan(
-    configs: dict[str, DistillConfig], seeds: Iterable[int], only: Sequence[str] = ()
+    variants: Mapping[str, Variant], seeds: Iterable[int], only: Sequence[str] = ()
 ) -> list[Run]:
     """Every variant with every seed; all variants of one seed before the next, so that an
-    unfinished ablation compares like with like.
+    unfinished ablation compares like with like. Those that differ only in their students are
+    trained in one run: on the same pairs, and the teacher answers once for all of them.
 
     Raises:
         ConfigError: ``only`` names a variant that does not exist.
     """
-    unknown = [name for name in only if name not in configs]
+    unknown = [name for name in only if name not in variants]
     if unknown:
-        raise ConfigError(f"no variant {', '.join(unknown)}; there are: {', '.join(configs)}")
+        raise ConfigError(f"no variant {', '.join(unknown)}; there are: {', '.join(variants)}")
+    groups: list[dict[str, Variant]] = []
+    for name, variant in variants.items():
+        if only and name not in only:
+            continue
+        for group in groups:
+            if next(iter(group.values())).rest == variant.rest:
+                group[name] = variant
+                break
+        else:
+            groups.append({name: variant})
     return [
-        Run(name, seed, replace(config, seed=seed))
+        _run(
+            group,
+            seed,
+            Path(f"seed{seed}" if number == 0 else f"seed{seed}-{slug(next(iter(group)))}"),
+        )
         for seed in seeds
-        for name, config in configs.items()
-        if not only or name in only
+        for number, group in enumerate(groups)
     ]
+
+
+def _run(group: Mapping[str, Variant], seed: int, folder: Path) -> Run:
+    """A recipe with all students of a group, each told apart by its variant."""
+    students: list[StudentConfig] = []
+    for name, variant in group.items():
+        prefix = slug(name)
+        names = {one.name: f"{prefix}_{one.name}" for one in variant.students}
+        for one in variant.students:
+            others = tuple(names[other] for other in names if other != one.name)
+            share = one.share if others else 0.0
+            students.append(replace(one, name=names[one.name], learns_from=others, share=share))
+    rest = next(iter(group.values())).rest
+    sharing = rest.sharing if any(one.share for one in students) else SharingConfig("none")
+    config = replace(rest, students=tuple(students), sharing=sharing, seed=seed)
+    judged = {name: f"{slug(name)}_{v.students[0].name}" for name, v in group.items()}
+    return Run(seed, config, judged, folder)
+
+
+def slug(name: str) -> str:
+    """A variant's name as part of a student's: letters, digits and underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
