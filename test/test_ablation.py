@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import ablation
 import pytest
-from ablation_plan import Variant, grid_of, plan, variants_of, with_value
+from ablation_plan import Variant, changed, grid_of, plan, variants_of, with_value
 from ablation_table import Result, comma_separated, markdown, plot, summarise
 from synthetic import tiny_model
 
@@ -95,6 +95,14 @@ def test_a_grid_changes_one_factor_at_a_time():
 def test_a_factor_that_does_not_exist_is_refused(key, value, says):
     with pytest.raises(ConfigError, match=says):
         with_value(BASE, key, value)
+
+
+def test_the_recipe_may_be_changed_for_all():
+    found = changed(BASE, ["epochs=4", "students.0.widths=[4, 4, 8, 8, 4]"])
+    assert (found.epochs, found.students[0].widths) == (4, (4, 4, 8, 8, 4))
+    assert replace(found, epochs=BASE.epochs, students=BASE.students) == BASE
+    with pytest.raises(ConfigError, match="--set epochs: expected KEY=VALUE"):
+        changed(BASE, ["epochs"])
 
 
 def test_a_factor_needs_values():

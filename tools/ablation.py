@@ -1,14 +1,16 @@
 """What each part of a distillation is worth: train variants of a recipe, evaluate, tabulate.
 
     python tools/ablation.py RECIPE --data DIR --sequences-in DIR --output DIR [--seeds 0 1 2]
-        [--variants TS TS+AH ...] [--grid losses.temperature=0.5,2 students.1.share=0,1 ...]
+        [--variants TS TS+AH ...] [--set epochs=4 ...]
+        [--grid losses.temperature=0.5,2 students.1.share=0,1 ...]
 
 Without --grid the designed variants: label only, the method's terms one by one, with sharing,
 Hinton's distillation and FitNets. With --grid the recipe as it is and with one value changed at a
-time. What differs only in its students is trained side by side, on the same pairs, and the teacher
-answers once for all. Called again, finished runs are skipped and a broken one goes on. The table so
-far is written after each student: ablation.csv, .md and .png. All students are tracked with the
-tracker's default parameters: tuning each would mix two questions.
+time. --set changes the recipe for all of them. What differs only in its students is trained side by
+side, on the same pairs, and the teacher answers once for all. Called again, finished runs are
+skipped and a broken one goes on. The table so far is written after each student: ablation.csv, .md
+and .png. All students are tracked with the tracker's default parameters: tuning each would mix two
+questions.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ablation_plan import Run, grid_of, plan, variants_of
+from ablation_plan import Run, changed, grid_of, plan, variants_of
 from ablation_table import Result, comma_separated, markdown, plot
 
 from siamkd_core.cli.evaluate import code_hash, identity, run_all
@@ -53,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, help="folder of the runs and the table")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--grid", nargs="+", default=[], metavar="KEY=V1,V2")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
@@ -71,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def ablate(args: argparse.Namespace) -> None:
     """Make what is missing, and write the table after each run."""
-    base = with_teacher(load_yaml(DistillConfig, args.recipe))
+    base = with_teacher(changed(load_yaml(DistillConfig, args.recipe), args.changes))
     configs = grid_of(base, args.grid) if args.grid else variants_of(base)
     runs = plan(configs, args.seeds, args.variants)
     every = read_dataset_sequences(args.dataset, args.sequences_in, "")

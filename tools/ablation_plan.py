@@ -122,6 +122,23 @@ def _variant(config: DistillConfig, base: DistillConfig) -> Variant:
     return Variant(ours, replace(config, students=base.students, losses=base.losses))
 
 
+def changed(base: DistillConfig, changes: Sequence[str]) -> DistillConfig:
+    """The recipe with other values.
+
+    Args:
+        changes: ``KEY=VALUE``; keys as in :func:`with_value`.
+
+    Raises:
+        ConfigError: not of this form, no such key, or a value out of range.
+    """
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change}: expected KEY=VALUE")
+        base = with_value(base, key, yaml.safe_load(text))
+    return base
+
+
 def with_value(base: DistillConfig, key: str, value: Any) -> DistillConfig:
     """The recipe with another value at a path of keys and places in lists.
 
