@@ -35,15 +35,18 @@ STAGES = (
     _Stage(3, 6, 5, 1),
 )
 FINE = 3
-"""Stages up to the features of stride 8; the last stage's have 16."""
+"""Stages up to the features of stride 8; those of a later stage have 16."""
+SHORT = 4
+"""A network of so many stages leaves out the last block of its last one: with the widths of Lite0
+and a neck of 32 it is a SiamFC of 174,754 parameters, which see as far as five stages nearly do."""
 
 
 class EfficientNet(nn.Module):
     """(N, 3, H, W) float, BGR 0..255, sides 8k + 7 -> (N, C, H', W') at stride 8.
 
     Args:
-        widths: out-channels of the stem, of three or five stages, and of the neck. With three, C is
-            the neck's width; with five, features of stride 16 stand behind those of stride 8, and
+        widths: out-channels of the stem, of three to five stages, and of the neck. With three, C is
+            the neck's width; with more, features of stride 16 stand behind those of stride 8, and
             C is twice as much.
 
     Attributes:
@@ -51,22 +54,24 @@ class EfficientNet(nn.Module):
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
-        if len(widths) not in (FINE + 2, len(STAGES) + 2) or any(w < 1 for w in widths):
+        if not FINE + 2 <= len(widths) <= len(STAGES) + 2 or any(w < 1 for w in widths):
             raise ValueError(
-                "an EfficientNet has positive widths of its stem, of three or five stages and of "
+                "an EfficientNet has positive widths of its stem, of three to five stages and of "
                 f"its neck, got {tuple(widths)}"
             )
         super().__init__()
         stem, *stages, neck = widths
+        short = len(stages) == SHORT
         self.stem = nn.Sequential(
             nn.Conv2d(3, stem, 3, 2, 1, bias=False), _norm(stem), nn.ReLU6(inplace=True)
         )
         self.stages = nn.ModuleList()
         for entering, leaving, stage in zip([stem, *stages], stages, STAGES, strict=False):
             first = _Block(entering, leaving, stage.expansion, stage.kernel, stage.stride)
+            blocks = stage.blocks - (short and len(self.stages) == SHORT - 1)
             more = (
                 _Block(leaving, leaving, stage.expansion, stage.kernel, 1)
-                for _ in range(stage.blocks - 1)
+                for _ in range(blocks - 1)
             )
             self.stages.append(nn.Sequential(first, *more))
         levels = [stages[FINE - 1], *stages[FINE:][-1:]]

@@ -38,7 +38,7 @@ def load_pretrained(network: nn.Module) -> dict[str, Any]:
     if not isinstance(backbone, EfficientNet) or widths[:-1] != LITE0_WIDTHS[: len(widths) - 1]:
         raise ConfigError(
             "pretrained weights are those of an EfficientNet-Lite0: backbone efficientnet with the "
-            f"widths {list(LITE0_WIDTHS)} (or the first four) before the neck's"
+            f"widths {list(LITE0_WIDTHS)} (or the first four or five) before the neck's"
         )
     path = _find()
     fill(backbone, torch.load(path, map_location="cpu", weights_only=True))

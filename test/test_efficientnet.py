@@ -7,7 +7,7 @@ from siamkd_core.backend import fold_batch_norm
 from siamkd_core.efficientnet import LITE0_WIDTHS, EfficientNet
 from siamkd_core.errors import ConfigError, ModelFileError
 from siamkd_core.pretrained import fill, load_pretrained
-from siamkd_core.siamfc import SiamFC, response_size
+from siamkd_core.siamfc import SiamFC, count_parameters, response_size
 
 THIN = (4, 4, 4, 6, 8, 8, 4)
 # kernel, stride, expansion, input and output channels of the blocks, as EfficientNet-B0 lists them
@@ -97,6 +97,20 @@ def test_pretrained_features_are_those_of_the_published_network(bgr):
     assert torch.allclose(got[:, 16:, 0::2, 1::2], between, atol=1e-4)
 
 
+def test_four_stages_end_a_block_early(bgr):
+    tensors = classifier()
+    network = EfficientNet((*LITE0_WIDTHS[:5], 32)).eval()
+    fill(network, tensors)
+    seen = []
+    network.stages[-1].register_forward_hook(lambda module, args, out: seen.append(out))
+    with torch.no_grad():
+        assert network(bgr).shape == (1, 64, 6, 6)
+    second = reference(tensors, (bgr.flip(1) - 127) / 128)[6]
+    assert torch.allclose(seen[0], second, atol=1e-4)
+    siamfc = SiamFC((*LITE0_WIDTHS[:5], 32), "efficientnet")
+    assert count_parameters(siamfc) == 174_754
+
+
 def test_the_classifier_must_be_the_one_expected():
     tensors = classifier()
     del tensors["_blocks.3._bn1.bias"]
@@ -120,14 +134,14 @@ def test_only_a_lite0_can_be_pretrained(network):
         load_pretrained(network)
 
 
-@pytest.mark.parametrize("widths", [THIN, (4, 4, 4, 6, 4)])
+@pytest.mark.parametrize("widths", [THIN, (4, 4, 4, 6, 8, 4), (4, 4, 4, 6, 4)])
 @pytest.mark.parametrize("size", [127, 143, 207, 215, 223, 239, 255])
 def test_the_geometry_is_alexnets(widths, size):
     image = torch.zeros(1, 3, size, size)
     with torch.no_grad():
         ours, alexnet = EfficientNet(widths).eval()(image), AlexNet((2, 2, 2, 2, 2)).eval()(image)
     assert ours.shape[-2:] == alexnet.shape[-2:]
-    assert ours.shape[1] == widths[-1] * (2 if len(widths) == 7 else 1)
+    assert ours.shape[1] == widths[-1] * (1 if len(widths) == 5 else 2)
 
 
 def test_the_response_peaks_where_the_exemplar_was_cut():
@@ -162,8 +176,8 @@ def test_folding_changes_nothing(bgr):
 
 
 def test_impossible_widths_and_sides_are_refused():
-    with pytest.raises(ValueError, match="three or five stages"):
-        EfficientNet((8, 8, 8, 8, 8, 8))
+    with pytest.raises(ValueError, match="three to five stages"):
+        EfficientNet((8, 8, 8, 8))
     with pytest.raises(ValueError, match="8k \\+ 7 pixels, got 250x250"):
         EfficientNet(THIN)(torch.zeros(1, 3, 250, 250))
     with pytest.raises(ValueError, match="unknown backbone 'vgg'; known: alexnet, efficientnet"):
