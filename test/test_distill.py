@@ -432,7 +432,7 @@ def test_a_response_that_nothing_trains_is_refused(config):
     features = TermsConfig(0.0, 0.0, 1.0, 0.0, 0.005, 1.0)
     replace(config, losses=features)
     other = replace(INTELLIGENT, widths=(4, 2, 4, 4, 6), backbone="efficientnet")
-    with pytest.raises(ConfigError, match=r"response.* of intelligent would learn from nothing"):
+    with pytest.raises(ConfigError, match="response of intelligent would learn from nothing"):
         replace(config, losses=features, students=(DULL, other))
 
 
