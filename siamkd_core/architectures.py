@@ -25,13 +25,13 @@ class Architecture(NamedTuple):
 
 def _siamfc(widths: tuple[int, ...], backbone: str, head: HeadConfig | None) -> SiameseNetwork:
     if head is not None:
-        raise ConfigError("a siamfc has no head; leave it out")
+        raise ConfigError("a siamfc has no head: leave head out")
     return SiamFC(widths, backbone)
 
 
 def _siamrpn(widths: tuple[int, ...], backbone: str, head: HeadConfig | None) -> SiameseNetwork:
     if head is None:
-        raise ConfigError("a siamrpn needs a head: its kind and width")
+        raise ConfigError("a siamrpn needs a head, such as {kind: depthwise, width: 64}")
     return SiamRPN(widths, head, backbone)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from siamkd_core.device import resolve_precision
 from siamkd_core.distill_config import DistillConfig, StudentConfig
 from siamkd_core.errors import ConfigError
-from siamkd_core.family import Answer, TeachingFamily, family_of
+from siamkd_core.family import Answer, family_of
 from siamkd_core.losses.adaptive_hard import adaptive_hard
 from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.sharing import decayed, sharing_gate
@@ -68,8 +68,9 @@ class DistillTask(PairTask):
         device, dtype: where and in which precision the networks run.
 
     Raises:
-        ModelFileError: no such teacher, or students' widths that do not exist.
-        ConfigError: a teacher that cannot teach, a model to start from that does not fit.
+        ModelFileError: no such teacher, students' widths that do not exist, a head that is missing
+            or that a siamfc does not have.
+        ConfigError: a model to start from that does not fit.
     """
 
     def __init__(
@@ -81,12 +82,6 @@ class DistillTask(PairTask):
         commit: str,
     ) -> None:
         teacher, card = load_model(config.teacher)
-        family = family_of(card.architecture, config, dtype)
-        if not isinstance(family, TeachingFamily):
-            raise ConfigError(
-                f"the teacher {config.teacher} is a {card.architecture}, and so far only a siamfc "
-                "can be distilled"
-            )
         check_backbone_takes(card, config.pairs.search_size)
         taught = {"teacher": {key: getattr(card, key) for key in ("name", "sha256", "parameters")}}
         pupils = [
@@ -98,12 +93,12 @@ class DistillTask(PairTask):
                 one.start_from,
                 one.backbone,
                 one.pretrained,
+                one.head,
             )
             for one in config.students
         ]
         pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
         super().__init__(config, data, device, dtype, commit, pupils)
-        self.family: TeachingFamily = family
         told = config.teacher_precision
         precise = resolve_precision(told, device) if told else dtype
         self.teaching = family_of(card.architecture, config, precise)
@@ -137,7 +132,7 @@ class DistillTask(PairTask):
                 name, networks[name], answers[name], hard[name], teacher, truth, batch
             )
             if self.config.providers(student):
-                shared = self._shared(student, answers, hard, truth)
+                shared = self._shared(student, answers, hard, truth, batch)
                 terms["sharing"] = (student.share, shared.mean())
             parts[name] = torch.stack([weight * value for weight, value in terms.values()]).sum()
             parts |= {f"{name}/{term}": value for term, (_, value) in terms.items()}
@@ -161,7 +156,7 @@ class DistillTask(PairTask):
             "label": (config.label, lambda: self.family.label_loss(student, batch).mean()),
             "teacher_soft": (
                 config.teacher_soft,
-                lambda: self.family.soft_loss(student, teacher, config.temperature).mean(),
+                lambda: self.family.soft_loss(student, teacher, batch, config.temperature).mean(),
             ),
             "adaptive_hard": (
                 config.adaptive_hard,
@@ -190,6 +185,7 @@ class DistillTask(PairTask):
         answers: Mapping[str, Answer],
         hard: Mapping[str, Tensor],
         truth: Tensor,
+        batch: Batch,
     ) -> Tensor:
         """(N,) what a student learns from its providers, the mean over them."""
         config, directional = (
@@ -203,7 +199,7 @@ class DistillTask(PairTask):
             found.append(
                 gate
                 * self.family.sharing_loss(
-                    answers[name], answers[provider], config.temperature, directional
+                    answers[name], answers[provider], batch, config.temperature, directional
                 )
             )
         return torch.stack(found).mean(0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from siamkd_core.errors import ConfigError
 from siamkd_core.recipe import RecipeConfig, check_model_name, check_start
+from siamkd_core.siamrpn import HeadConfig
 
 TAKEN = frozenset({"loss", "epoch", "held_out"})
 """Names of curves."""
@@ -65,11 +66,13 @@ class StudentConfig:
     Attributes:
         name: of the model file that comes out.
         widths: channel widths of the backbone.
-        backbone: one of :data:`siamkd_core.siamfc.BACKBONES`; it may be another than the teacher's.
+        backbone: one of the family's, :data:`siamkd_core.siamfc.BACKBONES` or
+            :data:`siamkd_core.siamrpn.BACKBONES`; it may be another than the teacher's.
+        head: of a siamrpn; its kind and width may be others than the teacher's.
         pretrained: start the backbone from an image classifier, see
             :mod:`siamkd_core.pretrained`.
-        start_from: shipped name or path of a model of the same backbone and widths to start from;
-            empty for random weights.
+        start_from: shipped name or path of a model of the same backbone, widths and head to start
+            from; empty for random weights.
         share: weight of what it learns from the other students; 0: nothing. The paper's small
             student has 1 and its large one beta, 0.5 in a public re-implementation and remembered
             to be the paper's.
@@ -80,6 +83,7 @@ class StudentConfig:
     name: str
     widths: tuple[int, ...]
     backbone: str = "alexnet"
+    head: HeadConfig | None = None
     pretrained: bool = False
     start_from: str = ""
     share: float = 1.0
@@ -151,13 +155,18 @@ class DistillConfig(RecipeConfig):
             raise ConfigError(f"students need different names, got {', '.join(names)}")
         for one in self.students:
             terms = self.terms(one)
-            if one.backbone != "alexnet" and not (
-                terms.label or terms.teacher_soft or terms.adaptive_hard
-            ):
-                raise ConfigError(
-                    f"losses: gain and bias of the response of {one.name} would learn from "
-                    "nothing: give label, teacher_soft or adaptive_hard a weight"
-                )
+            if not (terms.label or terms.teacher_soft):
+                # the adaptive-hard loss is the label's of a siamfc and the boxes' of a siamrpn
+                if one.head:
+                    raise ConfigError(
+                        f"losses: the scores of the head of {one.name} would learn from nothing: "
+                        "give label or teacher_soft a weight"
+                    )
+                if one.backbone != "alexnet" and not terms.adaptive_hard:
+                    raise ConfigError(
+                        f"losses: gain and bias of the response of {one.name} would learn from "
+                        "nothing: give label, teacher_soft or adaptive_hard a weight"
+                    )
             unknown = set(one.learns_from) - (set(names) - {one.name})
             if unknown:
                 raise ConfigError(

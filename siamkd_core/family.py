@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -57,11 +57,6 @@ class Family(Protocol):
         """(N,) 1 where the highest logit lies on the target, else 0."""
         ...
 
-
-@runtime_checkable
-class TeachingFamily(Family, Protocol):
-    """A family whose networks can be distilled."""
-
     def channels(self, network: nn.Module) -> int:
         """C of the features in a network's :class:`Answer`."""
         ...
@@ -71,12 +66,15 @@ class TeachingFamily(Family, Protocol):
         regresses boxes the regression's, else the label's."""
         ...
 
-    def soft_loss(self, student: Answer, teacher: Answer, temperature: float) -> Tensor:
-        """(N,) divergence of a student's predictions from the teacher's."""
+    def soft_loss(
+        self, student: Answer, teacher: Answer, batch: Batch, temperature: float
+    ) -> Tensor:
+        """(N,) divergence of a student's predictions from the teacher's; the batch tells which
+        boxes count."""
         ...
 
     def sharing_loss(
-        self, receiver: Answer, provider: Answer, temperature: float, detach: bool
+        self, receiver: Answer, provider: Answer, batch: Batch, temperature: float, detach: bool
     ) -> Tensor:
         """(N,) divergence of a student's predictions from another's, who feels it unless
         ``detach``."""

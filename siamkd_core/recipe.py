@@ -23,7 +23,8 @@ class RecipeConfig(EngineConfig):
         data: what the data is and its licence, in words, for the card.
         pairs: data and crops.
         label_radius: of a siamfc: pixels (L1) around the target that are positive.
-        box_weight: of a siamrpn: weight of the boxes' loss against the scores'.
+        box_weight: of a siamrpn: weight of the boxes' loss against the scores', of the label's as
+            of a teacher's (the paper's lambda).
         stranger_weight: weight of the loss of each search region against the exemplar of another
             target of its batch, where every label is negative; 0 leaves it out.
         validation_pairs: pairs from the held-out folders after each epoch, 0 for none.

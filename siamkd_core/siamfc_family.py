@@ -18,7 +18,7 @@ from siamkd_core.task import Batch
 
 
 class SiamFCFamily:
-    """A :class:`siamkd_core.family.TeachingFamily`; K is 1.
+    """A :class:`siamkd_core.family.Family`; K is 1.
 
     Args:
         label_radius: pixels (L1) around the target that are positive.
@@ -54,11 +54,13 @@ class SiamFCFamily:
     def hard_loss(self, answer: Answer, batch: Batch) -> Tensor:
         return self.label_loss(answer, batch)
 
-    def soft_loss(self, student: Answer, teacher: Answer, temperature: float) -> Tensor:
+    def soft_loss(
+        self, student: Answer, teacher: Answer, batch: Batch, temperature: float
+    ) -> Tensor:
         return teacher_soft(student.logits, teacher.logits, temperature)
 
     def sharing_loss(
-        self, receiver: Answer, provider: Answer, temperature: float, detach: bool
+        self, receiver: Answer, provider: Answer, batch: Batch, temperature: float, detach: bool
     ) -> Tensor:
         return knowledge_sharing(receiver.logits, provider.logits, temperature, detach)
 

@@ -79,7 +79,7 @@ class SiamRPN(SiameseNetwork):
         self.widths = tuple(int(w) for w in widths)
         self.head_config = head or HeadConfig()
         features = BACKBONES[backbone](self.widths)
-        self.backbone = features
+        self.backbone, self.channels = features, features.channels
         self.head = _HEADS[self.head_config.kind](features.channels, self.head_config.width)
 
     def kernels(self, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""SiamRPN in training: a logit and a box for each anchor, of which 64 a pair are learnt from."""
+"""SiamRPN in training: a logit and a box for each anchor, of which the labels take 64 a pair."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from siamkd_core.anchors import anchor_boxes, decode, overlap
 from siamkd_core.distributed import predecessors, share_of_mean
 from siamkd_core.family import Answer, images
 from siamkd_core.losses.rpn import anchor_cross_entropy, box_smooth_l1
+from siamkd_core.losses.rpn_soft import Predictions, rpn_divergence
 from siamkd_core.rpn_targets import RpnTargets, rpn_targets
 from siamkd_core.siamrpn import SiamRPN
 from siamkd_core.task import Batch
@@ -25,7 +26,7 @@ class SiamRPNFamily:
 
     Args:
         search_size: side of the search crops in pixels.
-        box_weight: weight of the boxes' loss against the scores'.
+        box_weight: weight of the boxes' loss against the scores', whoever teaches them.
         dtype: that the features are computed in.
 
     Raises:
@@ -35,6 +36,9 @@ class SiamRPNFamily:
     def __init__(self, search_size: int, box_weight: float, dtype: torch.dtype) -> None:
         self.anchors = anchor_boxes(search_size)
         self.box_weight, self.dtype = box_weight, dtype
+
+    def channels(self, network: nn.Module) -> int:
+        return cast(SiamRPN, network).channels
 
     def answer(self, network: nn.Module, batch: Batch) -> Answer:
         siamrpn = cast(SiamRPN, network)
@@ -54,6 +58,22 @@ class SiamRPNFamily:
         score = anchor_cross_entropy(answer.logits, drawn.positive, drawn.negative)
         box = box_smooth_l1(answer.deltas, drawn.deltas, drawn.positive, BETA)
         return {"score": score, "box": self.box_weight * box}
+
+    def hard_loss(self, answer: Answer, batch: Batch) -> Tensor:
+        """The boxes', without their weight; 0 for a pair without positive anchors."""
+        assert answer.deltas is not None
+        drawn = self.targets(batch)
+        return box_smooth_l1(answer.deltas, drawn.deltas, drawn.positive, BETA)
+
+    def soft_loss(
+        self, student: Answer, teacher: Answer, batch: Batch, temperature: float
+    ) -> Tensor:
+        return self._divergence(student, teacher, batch, temperature, True)
+
+    def sharing_loss(
+        self, receiver: Answer, provider: Answer, batch: Batch, temperature: float, detach: bool
+    ) -> Tensor:
+        return self._divergence(receiver, provider, batch, temperature, detach)
 
     def strange_loss(self, network: nn.Module, answer: Answer, batch: Batch) -> Tensor:
         """Of the anchors that are drawn from the pair: those on its target must say no as well."""
@@ -84,6 +104,19 @@ class SiamRPNFamily:
         boxes = batch["box"]
         return rpn_targets(boxes, batch["number"], self._anchors(boxes))
 
+    def _divergence(
+        self, learner: Answer, source: Answer, batch: Batch, temperature: float, detach: bool
+    ) -> Tensor:
+        return rpn_divergence(
+            _predictions(learner),
+            _predictions(source),
+            self.targets(batch).positive,
+            temperature,
+            self.box_weight,
+            BETA,
+            detach,
+        )
+
     def _anchors(self, where: Tensor) -> Tensor:
         if self.anchors.device != where.device:
             self.anchors = self.anchors.to(where.device)
@@ -91,3 +124,8 @@ class SiamRPNFamily:
 
     def _precision(self, where: Tensor) -> torch.autocast:
         return torch.autocast(where.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def _predictions(answer: Answer) -> Predictions:
+    assert answer.deltas is not None
+    return Predictions(answer.logits, answer.deltas)

@@ -12,8 +12,6 @@ from torch.utils.data import default_collate
 from siamkd_core.augment import AugmentConfig
 from siamkd_core.cli import main
 from siamkd_core.config import to_mapping
-from siamkd_core.distill import distill
-from siamkd_core.distill_config import DistillConfig, SharingConfig, StudentConfig
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.evaluate import run_sequence
 from siamkd_core.family import family_of
@@ -178,12 +176,6 @@ def test_a_recipe_that_does_not_fit_says_so(data, tmp_path):
     with pytest.raises(ConfigError, match=r"upchannel head of 6.*upchannel head of 7"):
         other = replace(CONFIG, head=HeadConfig(width=7), start_from=str(base))
         run(other, data, tmp_path / "d")
-    student = (StudentConfig("small", CONFIG.widths),)
-    recipe = DistillConfig(
-        teacher=str(base), students=student, pairs=CONFIG.pairs, sharing=SharingConfig("none")
-    )
-    with pytest.raises(SiamkdError, match="is a siamrpn, and so far only a siamfc"):
-        distill(recipe, data, tmp_path / "e", "cpu", "float32")
 
 
 def test_the_committed_recipes_are_whole():

@@ -16,8 +16,9 @@ def adaptive_hard(student: Tensor, teacher: Tensor, margin: float = 0.005) -> Te
     truth; one that is better by h or more is left to the other terms for that sample.
 
     In the paper L is the regression loss against the true box (smooth L1), with h = 0.005; rule and
-    value are known from a public re-implementation and remembered to be the paper's. The function
-    takes losses, not predictions, so this is also the form for a network that regresses boxes.
+    value are known from a public re-implementation and remembered to be the paper's. So it is for
+    SiamRPN: L is :func:`siamkd_core.losses.rpn.box_smooth_l1` of the positive anchors' raw deltas.
+    A pair without its target has none, an L of 0 for both, and nothing to learn here.
 
     Our choice for SiamFC, which has no regression branch and whose only truth is the label: L is
     the balanced logistic loss of a response map

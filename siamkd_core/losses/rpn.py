@@ -22,7 +22,8 @@ def anchor_cross_entropy(logits: Tensor, positive: Tensor, negative: Tensor) -> 
         (N,) float32 (float64 for float64).
     """
     logits = at_least_float32(logits)
-    return 0.5 * _mean(F.softplus(-logits), positive) + 0.5 * _mean(F.softplus(logits), negative)
+    missed = masked_mean(F.softplus(-logits), positive)
+    return 0.5 * missed + 0.5 * masked_mean(F.softplus(logits), negative)
 
 
 def box_smooth_l1(deltas: Tensor, truth: Tensor, positive: Tensor, beta: float) -> Tensor:
@@ -41,10 +42,10 @@ def box_smooth_l1(deltas: Tensor, truth: Tensor, positive: Tensor, beta: float) 
     """
     deltas = at_least_float32(deltas)
     cell = F.smooth_l1_loss(deltas, truth.to(deltas.dtype), beta=beta, reduction="none").sum(1)
-    return _mean(cell, positive)
+    return masked_mean(cell, positive)
 
 
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """(N,) mean over the cells of ``mask``, 0 where there are none."""
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """(N, ...) values and bool -> (N,) mean over the cells of ``mask``, 0 where there are none."""
     count = mask.flatten(1).sum(1).clamp(min=1)
     return (values * mask).flatten(1).sum(1) / count

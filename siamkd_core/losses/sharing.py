@@ -14,10 +14,11 @@ def knowledge_sharing(
     """Divergence of one student's responses, the receiver's, from another's, the provider's.
 
     ``L_KS = tau^2 mean_u KL(p_provider(u) || p_receiver(u))``, the same divergence as the
-    teacher-soft loss; the paper's has a regression term too, which SiamFC has nothing for. The
-    receiver's loss is ``L_KD + weight * sigma * L_KS`` with sigma of :func:`sharing_gate` and
-    weight 1 for the small student, beta for the large one (beta = 0.5 in a public re-implementation
-    and remembered to be the paper's).
+    teacher-soft loss; the paper's has a regression term too, which SiamFC has nothing for (SiamRPN:
+    :func:`siamkd_core.losses.rpn_soft.rpn_divergence`). The receiver's loss is
+    ``L_KD + weight * sigma * L_KS`` with sigma of :func:`sharing_gate` and weight 1 for the small
+    student, beta for the large one (beta = 0.5 in a public re-implementation and remembered to be
+    the paper's).
 
     Args:
         receiver: (N, 1, R, R) logits of the student that learns.
@@ -42,7 +43,8 @@ def sharing_gate(judged: Tensor, teacher: Tensor, margin: float, strength: float
     ``sigma = strength  where  L_judged - L_T < h,  else 0``: a student may teach while it is nearly
     as good as the teacher. The sign is the opposite of the adaptive-hard gate's. Rule and h are
     those of a public re-implementation, remembered to be the paper's; L is the loss against the
-    truth, for SiamFC the label's (see :func:`siamkd_core.losses.adaptive_hard.adaptive_hard`).
+    truth, for SiamFC the label's, for SiamRPN the boxes' (see
+    :func:`siamkd_core.losses.adaptive_hard.adaptive_hard`).
 
     Args:
         judged: (N,) hard losses of the provider, our choice: what matters is whether the one who

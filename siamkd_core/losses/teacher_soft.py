@@ -16,7 +16,8 @@ def teacher_soft(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> 
     :func:`bernoulli_divergence`.
 
     The form, a KL divergence of softened classifications, is remembered to be the paper's, as is
-    tau = 1 with less certainty; the paper adds a regression term, and SiamFC has no regression.
+    tau = 1 with less certainty; the paper adds a regression term, and SiamFC has no regression: for
+    SiamRPN see :func:`siamkd_core.losses.rpn_soft.rpn_divergence`.
 
     Our choice: every position weighs the same, unlike in the label loss. That balances because its
     positives are few and its minimum without balance is "background everywhere"; the teacher's
@@ -38,20 +39,37 @@ def teacher_soft(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> 
 
 
 def bernoulli_divergence(student: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """``tau^2 mean_u KL(p(u) || q(u))`` of the two-class distributions of two response maps.
-
-    SiamFC has one logit v a position, so ``p = (sigmoid(v / tau), sigmoid(-v / tau))``: the softmax
-    of (v, 0), the natural reading of a classification loss here (our choice). The factor tau^2
-    keeps the size of the gradients as tau grows (Hinton, Vinyals and Dean 2015, section 2). Nothing
-    is detached.
+    """``mean_u`` of :func:`bernoulli_cells`: every position weighs the same.
 
     Args:
-        student: (N, 1, R, R) logits of q.
-        target: (N, 1, R, R) logits of p.
+        student: (N, K, R, R) logits of q.
+        target: (N, K, R, R) logits of p.
         temperature: tau, above 0.
 
     Returns:
         (N,) float32 (float64 for float64).
+
+    Raises:
+        ValueError: shapes that differ, or a temperature that is not above 0.
+    """
+    return bernoulli_cells(student, target, temperature).flatten(1).mean(1)
+
+
+def bernoulli_cells(student: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """``tau^2 KL(p(u) || q(u))`` of the two-class distributions at each position of two maps.
+
+    There is one logit v a position (of a siamrpn, an anchor: the difference of its two outputs), so
+    ``p = (sigmoid(v / tau), sigmoid(-v / tau))``: the softmax of (v, 0), the natural reading of a
+    classification loss here (our choice). The factor tau^2 keeps the size of the gradients as tau
+    grows (Hinton, Vinyals and Dean 2015, section 2). Nothing is detached.
+
+    Args:
+        student: (N, K, R, R) logits of q.
+        target: (N, K, R, R) logits of p.
+        temperature: tau, above 0.
+
+    Returns:
+        (N, K, R, R) float32 (float64 for float64).
 
     Raises:
         ValueError: shapes that differ, or a temperature that is not above 0.
@@ -65,8 +83,7 @@ def bernoulli_divergence(student: Tensor, target: Tensor, temperature: float) ->
         raise ValueError(f"the temperature must be above 0, got {temperature}")
     # log-probabilities, because 1 - sigmoid(v) is 0 in float32 from v = 17 on
     q, p = (_log_probabilities(v, temperature) for v in (student, target))
-    cell = F.kl_div(q, p, reduction="none", log_target=True).sum(0)
-    return temperature**2 * cell.flatten(1).mean(1)
+    return temperature**2 * F.kl_div(q, p, reduction="none", log_target=True).sum(0)
 
 
 def _log_probabilities(logits: Tensor, temperature: float) -> Tensor:

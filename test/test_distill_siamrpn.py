@@ -1,0 +1,269 @@
+"""Distillation of a SiamRPN at tiny size: its boxes, its heads, and what the terms are."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from synthetic import moving_boxes, tiny_model, write_sequence
+from torch.utils.data import default_collate
+
+from siamkd_core.augment import AugmentConfig
+from siamkd_core.cli import main
+from siamkd_core.config import to_mapping
+from siamkd_core.distill import DistillTask, distill
+from siamkd_core.distill_config import DistillConfig, SharingConfig, StudentConfig, TermsConfig
+from siamkd_core.errors import ConfigError, ModelFileError
+from siamkd_core.evaluate import run_sequence
+from siamkd_core.learner import Learner
+from siamkd_core.losses.adaptive_hard import adaptive_hard
+from siamkd_core.losses.baselines import feature_matching
+from siamkd_core.losses.rpn import box_smooth_l1
+from siamkd_core.losses.rpn_soft import Predictions, rpn_divergence
+from siamkd_core.losses.target_response import target_response
+from siamkd_core.modelfile import build_network, load_model, new_card, save_model
+from siamkd_core.pairs import PairsConfig, SourceConfig
+from siamkd_core.rpn_targets import rpn_targets
+from siamkd_core.sequences import read_sequence
+from siamkd_core.siamrpn import HeadConfig
+from siamkd_core.tracker import load_tracker
+from siamkd_core.tracker_config import RpnTrackerConfig
+
+CPU = torch.device("cpu")
+BETA = 1 / 9
+PAIRS = PairsConfig(
+    sources=(SourceConfig(("*",)),),
+    holdout=("held",),
+    search_size=191,
+    augment=AugmentConfig(stretch=0.1, shift=20),
+    negative=0.3,
+)
+# another backbone, and another kind of head than the teacher's
+DULL = StudentConfig(
+    "dull", (4, 2, 4, 4, 3), "efficientnet", head=HeadConfig("depthwise", 4), share=1.0
+)
+INTELLIGENT = StudentConfig("intelligent", (4, 6, 6, 6, 4), head=HeadConfig("upchannel", 5))
+
+
+def settle(network):
+    """Statistics of images, without which fresh weights answer with hundreds."""
+    network.train()
+    for _ in range(60):
+        network(torch.rand(2, 3, 127, 127) * 255, torch.rand(2, 3, 143, 143) * 255)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    torch.manual_seed(5)
+    card = new_card("teacher", "siamrpn", (4, 8, 8, 8, 6), head=HeadConfig("upchannel", 6))
+    return save_model(settle(build_network(card)), card, tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="module")
+def config(teacher):
+    return DistillConfig(
+        teacher=str(teacher),
+        students=(DULL, INTELLIGENT),
+        pairs=PAIRS,
+        epochs=3,
+        pairs_per_epoch=16,
+        batch_size=4,
+        lr=0.02,
+        lr_end=0.01,
+        clip_norm=10.0,
+        workers=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    for number, name in enumerate(("one", "two", "held")):
+        write_sequence(root / name, moving_boxes(5, step=2 + number, side=20 + 4 * number))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    monkeypatch.setattr("siamkd_core.runfolder.curves", lambda history: b"")
+
+
+def make(config, data):
+    return DistillTask(config, data, CPU, torch.float32, "abc")
+
+
+def batch_of(task, count=4):
+    return default_collate([task.samples[k] for k in range(count)])
+
+
+def gradients(network):
+    return [None if p.grad is None else p.grad.clone() for p in network.parameters()]
+
+
+def outputs(network, batch):
+    z, x = (network.embed(batch[key].float()) for key in ("exemplar", "search"))
+    response = network.respond(network.kernels(z), x)
+    return z, x, Predictions(response[:, 0], response[:, 1:])
+
+
+@pytest.mark.parametrize("variant", ["directional", "literal"])
+def test_each_term_is_its_pure_function_on_the_batch(config, data, variant):
+    terms = TermsConfig(0.3, 0.7, 2.0, 0.2, 0.05, 5.0, 0.4)
+    sharing = SharingConfig(variant, 0.9)
+    config = replace(config, losses=terms, sharing=sharing, box_weight=1.7)
+    task = make(config, data)
+    networks, batch = task.networks.eval(), batch_of(task, 8)
+    drawn = rpn_targets(batch["box"], batch["number"], task.family.anchors)
+    some = drawn.positive.flatten(1).any(1)
+    assert some.any() and not some.all()  # pairs with and without their target
+    with torch.no_grad():
+        for network in networks.values():
+            settle(network)
+        answers = {name: outputs(network, batch) for name, network in networks.items()}
+        ours, other = outputs(task.teacher, batch), {"dull": "intelligent", "intelligent": "dull"}
+
+        def hard(found):
+            return box_smooth_l1(found[2].deltas, drawn.deltas, drawn.positive, BETA)
+
+        def divergence(found, source):
+            return rpn_divergence(found[2], source[2], drawn.positive, 2.0, 1.7, BETA)
+
+        losses, truth = {name: hard(found) for name, found in answers.items()}, hard(ours)
+        # between two pairs, not on one: some gates are open and some are shut
+        lags = torch.cat([one[some] - truth[some] for one in losses.values()]).abs().sort().values
+        margin = float(lags[len(lags) // 2 :][:2].mean())
+        task.config = replace(config, losses=replace(terms, margin=margin))
+        task.start_epoch(3)
+        found = {key: float(value) for key, value in task.losses(networks, batch).items()}
+        for name, answer in answers.items():
+            adapter = networks[name].adapter
+            gate = losses[other[name] if variant == "directional" else name] - truth < margin
+            expected = {
+                "teacher_soft": divergence(answer, ours).mean(),
+                "adaptive_hard": adaptive_hard(losses[name], truth, margin).mean(),
+                "target_response": target_response(*answer[:2], *ours[:2]).mean(),
+                "feature_matching": (
+                    feature_matching(adapter(answer[0]), ours[0])
+                    + feature_matching(adapter(answer[1]), ours[1])
+                ).mean()
+                / 2,
+                "sharing": 0.9**3 * (divergence(answer, answers[other[name]]) * gate).mean(),
+            }
+            for term, value in expected.items():
+                shown = found[f"{name}/{term}"]
+                assert shown == pytest.approx(float(value), rel=1e-4, abs=1e-6), term
+    assert min(found[f"{name}/sharing"] for name in answers) > 1e-4
+    assert max(found[f"{name}/adaptive_hard"] for name in answers) > 1e-3
+
+
+@pytest.mark.parametrize("variant", ["none", "directional", "literal"])
+def test_a_students_gradient_is_that_of_its_own_losses(config, data, variant):
+    losses = TermsConfig(margin=10.0)  # opens every gate
+    task = make(replace(config, sharing=SharingConfig(variant), losses=losses), data)
+    batch, networks = batch_of(task), task.networks.train()
+    task.losses(networks, batch)["loss"].backward()
+    together = {name: gradients(network) for name, network in networks.items()}
+    assert all(gradient is not None for one in together.values() for gradient in one)
+    assert all(p.grad is None for p in task.teacher.parameters())
+    for name, other in (("dull", "intelligent"), ("intelligent", "dull")):
+        networks.zero_grad(set_to_none=True)
+        task.losses(networks, batch)[name].backward()
+        same = all(map(torch.equal, gradients(networks[name]), together[name]))
+        untouched = all(gradient is None for gradient in gradients(networks[other]))
+        assert (same, untouched) == ((False, False) if variant == "literal" else (True, True))
+
+
+def test_a_pairs_losses_do_not_depend_on_its_batch(config, data):
+    task = make(config, data)
+    family, batch = task.family, batch_of(task, 5)
+    networks = task.networks.eval()
+
+    def losses(rows):
+        one, other, ours = (
+            family.answer(network, rows) for network in (*networks.values(), task.teacher)
+        )
+        return torch.stack(
+            [
+                family.hard_loss(one, rows),
+                family.soft_loss(one, ours, rows, 2.0),
+                family.sharing_loss(one, other, rows, 2.0, True),
+            ]
+        )
+
+    with torch.no_grad():
+        together = losses(batch)
+        for n in range(5):
+            alone = losses({name: value[n : n + 1] for name, value in batch.items()})
+            torch.testing.assert_close(alone[:, 0], together[:, n], rtol=1e-3, atol=1e-5)
+
+
+def test_students_come_closer_to_the_teacher_and_track(config, data, tmp_path):
+    config = replace(config, epochs=4, pairs_per_epoch=32, lr=0.01)
+    config = replace(config, validation_pairs=4, tracking_every=4, tracking_frames=3)
+    paths = distill(config, data, tmp_path, "cpu", "float32", "abc")
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    for name in ("dull", "intelligent"):
+        first, last = (float(rows[n][f"loss/{name}/teacher_soft"]) for n in (0, -1))
+        assert last < 0.8 * first
+    for path, student in zip(paths, config.students, strict=True):
+        network, card = load_model(path)
+        assert (card.architecture, card.backbone) == ("siamrpn", student.backbone)
+        assert (card.widths, card.head) == (student.widths, student.head)
+        assert card.parameters == sum(p.numel() for p in network.parameters())
+        assert card.tracker == RpnTrackerConfig() and card.training["teacher"]["name"] == "teacher"
+        done = run_sequence(load_tracker(path, "cpu", "float32"), read_sequence(data / "held"))
+        assert (done.boxes[:, 2:] > 0).all()
+
+
+def test_compiled_losses_are_the_same_in_one_graph(config, data, monkeypatch):
+    original = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda m: original(m, backend="eager", fullgraph=True))
+    found = []
+    for compiled in (False, True):
+        told = replace(config, compile=compiled, students=(DULL,), sharing=SharingConfig("none"))
+        task = make(told, data)
+        learner = Learner(told, task, CPU, torch.float32)
+        learner.start_epoch(0)
+        found.append(learner.step(batch_of(task), 0, 0.01))
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_a_head_that_is_missing_or_too_much_is_named(config, data, tmp_path):
+    without = replace(DULL, head=None)
+    with pytest.raises(ModelFileError, match=r"dull: a siamrpn needs a head, such as \{kind: dep"):
+        make(replace(config, students=(without, INTELLIGENT)), data)
+    siamfc = tiny_model(tmp_path / "siamfc")
+    student = replace(DULL, backbone="alexnet", widths=(2, 4, 4, 4, 2))
+    wrong = replace(config, teacher=str(siamfc), students=(student, INTELLIGENT))
+    with pytest.raises(ModelFileError, match="dull: a siamfc has no head: leave head out"):
+        make(wrong, data)
+    with pytest.raises(ConfigError, match=r"head\.kind must be one of"):
+        replace(DULL, head=HeadConfig("sideways"))
+
+
+def test_scores_that_nothing_trains_are_refused(config):
+    # the adaptive-hard loss is that of the boxes
+    boxes = TermsConfig(teacher_soft=0.0, adaptive_hard=1.0)
+    with pytest.raises(ConfigError, match="scores of the head of dull would learn from nothing"):
+        replace(config, losses=boxes)
+
+
+def test_the_recipe_as_a_user_runs_it(config, data, tmp_path, capsys):
+    """The committed recipe, only smaller."""
+    recipe = Path(__file__).parent.parent / "config" / "distill" / "dstrpn.yaml"
+    values = yaml.safe_load(recipe.read_text())
+    values["students"][0] |= {"widths": [4, 2, 4, 4, 3], "pretrained": False}
+    values["students"] = values["students"][:1]
+    values |= {"teacher": config.teacher, "pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0}
+    values |= {"pairs_per_epoch": 8, "validation_pairs": 0, "freeze": []}
+    values["schedule"]["warmup_epochs"] = 0
+    values["sharing"] = {"variant": "none"}
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(values))
+    call = ["distill", str(path), "--data", str(data), "--device", "cpu"]
+    assert main([*call, "--dry-run"]) == 0
+    assert main([*call, "--output", str(tmp_path / "run")]) == 0
+    assert "dstrpn.safetensors" in capsys.readouterr().out
