@@ -1,7 +1,7 @@
 """The crop of :mod:`siamkd_core.crop` in PyTorch, on the device where the image is.
 
-The geometry is that of :func:`siamkd_core.crop.plan_crop`. OpenCV samples in steps of 1/32 pixel
-and rounds to whole grey levels; here neither is rounded.
+The geometry is that of :func:`siamkd_core.crop.plan_crop`, and grey levels are whole, as a network
+learnt them. OpenCV 4 samples in steps of 1/32 pixel; OpenCV 5, and this, at the exact place.
 """
 
 from __future__ import annotations
@@ -52,14 +52,16 @@ def crop_squares(frame: Tensor, colour: Tensor, squares: Sequence[Square], out: 
     grids = _grids(plans, size, frame.device)
     for plan, grid, crop in zip(plans, grids, out, strict=True):
         if plan is None:
-            crop.copy_(colour.expand_as(crop))
+            crop.copy_(colour.round().expand_as(crop))
             continue
-        # what lies outside counts as 0: with the colour subtracted, that is the colour
-        part = (frame[plan.rows, plan.columns].permute(2, 0, 1) - colour)[None]
+        part = frame[plan.rows, plan.columns].permute(2, 0, 1)
         if plan.shrink != (1, 1):
-            part = F.avg_pool2d(part, plan.shrink)
-        sampled = F.grid_sample(part, grid[None], padding_mode="zeros", align_corners=False)
-        torch.add(sampled[0], colour, out=crop)
+            # halves go up, as in OpenCV's blocks of 2x2
+            part = (F.avg_pool2d(part[None].float(), plan.shrink)[0] + 0.5).floor()
+        # what lies outside counts as 0: with the colour subtracted, that is the colour
+        inside = (part - colour)[None]
+        sampled = F.grid_sample(inside, grid[None], padding_mode="zeros", align_corners=False)
+        crop.copy_((sampled[0] + colour).round_())
     return out
 
 
