@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -65,12 +66,10 @@ def pair(network: Any, card: ModelCard, precision: str = "float32") -> tuple[Tra
     return Tracker(backend, card), Tracker(backend, card, DevicePipeline(backend, card.tracker))
 
 
-def assert_same_boxes(
-    one: Tracker, other: Tracker, images: list[np.ndarray], near: float = 0.05
-) -> None:
+def assert_same_boxes(one: Tracker, other: Tracker, images: list[np.ndarray]) -> None:
     for image in images:
         expected, found = one.update(image), other.update(image)
-        assert np.asarray(found.box) == pytest.approx(np.asarray(expected.box), abs=near)
+        assert np.asarray(found.box) == pytest.approx(np.asarray(expected.box), abs=0.05)
         assert found.value == pytest.approx(expected.value, rel=0.02, abs=0.02)
         assert found.peak == pytest.approx(expected.peak, rel=0.02, abs=0.02)
         assert found.score == pytest.approx(expected.score, abs=0.02)
@@ -121,8 +120,11 @@ def test_half_precision(precision: str) -> None:
     for tracker in (host, device):
         tracker.init(images[0], BOX)
     assert device._pipeline._crops.dtype is device.backend.dtype  # type: ignore[attr-defined]
-    # rounding decides between neighbouring scales: a step of them is over a pixel of the width
-    assert_same_boxes(host, device, images[1:], near=1.5)
+    for image in images[1:]:
+        expected, found = host.update(image), device.update(image)
+        # rounding decides between neighbouring scales: a step of them is over a pixel of the width
+        assert np.asarray(found.box) == pytest.approx(np.asarray(expected.box), abs=1.5)
+        assert found.value == pytest.approx(expected.value, rel=0.1)
 
 
 def test_a_response_that_is_not_finite_costs_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,40 +146,36 @@ def test_a_response_that_is_not_finite_costs_no_target(monkeypatch: pytest.Monke
 def test_the_cpu_goes_on_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """In the network, and while the exemplar adapts, when the box is known already."""
     network, card = model("siamfc")
-    host, device = pair(network, replace(card, tracker=TrackerConfig()))
-    device = Tracker(device.backend, card, DevicePipeline(device.backend, card.tracker))
+    fixed = replace(card, tracker=TrackerConfig())  # what the exemplar learnt is lost anyway
+    cpu, other = (Tracker(TorchBackend(model("siamfc")[0], "cpu", "float32"), fixed) for _ in "ab")
+    gpu = pair(network, card)[1]
     images, told = frames(6), list[Exception]()
-    tracker = FallbackTracker(device, lambda: Tracker(host.backend, host.card), told.append)
-    for one in (host, tracker):
+    tracker = FallbackTracker(gpu, lambda: other, told.append)
+    for one in (cpu, tracker):
         one.init(images[0], BOX)
     for image in images[1:3]:
         tracker.update(image, learn=False)
-        host.update(image)
+        cpu.update(image)
+    place = gpu._require_target().cx
 
     def fail(*_: Any) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(device.backend, call, fail)
-        # host and fallback share the backend here, but an OpenCV tracker's calls go past this
-        patch.setattr(tracker, "_make_other", lambda: Tracker(_fresh(), host.card))
-        found = tracker.update(images[3])
+    monkeypatch.setattr(gpu.backend, call, fail)
+    assert_same_boxes(cpu, tracker, images[3:])  # type: ignore[arg-type]
     assert len(told) == 1
-    assert found.box == pytest.approx(host.update(images[3]).box, abs=0.05)
-    assert_same_boxes(host, tracker, images[4:])  # type: ignore[arg-type]
+    assert gpu._require_target().cx == place  # an error leaves the target as it was
 
 
-def _fresh() -> TorchBackend:
-    return TorchBackend(model("siamfc")[0], "cpu", "float32")
-
-
-def test_the_stages_add_up_to_the_update() -> None:
+def test_the_stages_are_parts_of_the_update() -> None:
     network, card = model("siamfc")
     for tracker in pair(network, card):
         tracker.init(frames(1)[0], BOX)
+        start = time.perf_counter()
         seconds = tracker.update(frames(2)[1]).seconds
+        whole = time.perf_counter() - start
         assert set(seconds) == {"crop", "model", "post", "adapt"}
-        assert all(value > 0 for value in seconds.values())
+        assert all(value > 0 for value in seconds.values()) and sum(seconds.values()) <= whole
 
 
 def test_a_cpu_keeps_opencv() -> None:
