@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,18 +58,28 @@ class TorchBackend:
             device=self.device, dtype=self.dtype, memory_format=torch.channels_last
         )
 
-    @torch.inference_mode()
     def embed_exemplar(self, crop: NDArray[np.uint8]) -> Tensor:
-        features: Tensor = self.network.embed(self._tensor(crop[None]))
-        kernels: Tensor = self.network.kernels(features)
+        return self.kernels(self._tensor(crop[None]))
+
+    def respond(self, exemplar: Tensor, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.asarray(self.response(exemplar, self._tensor(crops)).cpu().numpy(), np.float32)
+
+    @torch.inference_mode()
+    def kernels(self, crops: Tensor) -> Tensor:
+        """:meth:`embed_exemplar` of (1, 3, 127, 127) BGR 0..255 on the network's device and in its
+        precision; nothing waits for the device."""
+        with _fastest_convolutions():
+            kernels: Tensor = self.network.kernels(self.network.embed(crops))
         return kernels
 
     @torch.inference_mode()
-    def respond(self, exemplar: Tensor, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        search = self.network.embed(self._tensor(crops))
-        response = self.network.respond(exemplar, search)
-        # a siamfc has one number a cell
-        return np.asarray(response.squeeze(1).cpu().numpy(), np.float32)
+    def response(self, exemplar: Tensor, crops: Tensor) -> Tensor:
+        """:meth:`respond` to (N, 3, S, S) BGR 0..255, as :meth:`kernels` has them; the float32
+        answer stays on the device."""
+        with _fastest_convolutions():
+            response: Tensor = self.network.respond(exemplar, self.network.embed(crops))
+        out: Tensor = response.squeeze(1)  # a siamfc has one number a cell
+        return out
 
     @torch.inference_mode()
     def blend(self, exemplar: Tensor, other: Tensor, share: float) -> Tensor:
@@ -88,6 +100,18 @@ class TorchBackend:
     def _tensor(self, crops: NDArray[np.uint8]) -> Tensor:
         # (N, H, W, 3) memory seen as (N, 3, H, W) is channels_last already: no copy before the cast
         return torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).to(self.dtype)
+
+
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    """Let cuDNN time its algorithms at the first crop of each size: a tracker has two sizes, and
+    they never change. Training in the same process keeps its own setting, which repeats exactly."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def fold_batch_norm(network: SiameseNetwork) -> SiameseNetwork:

@@ -7,7 +7,7 @@ geometry: Bertinetto et al., "Fully-Convolutional Siamese Networks for Object Tr
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -33,6 +33,73 @@ def mean_colour(image: Image) -> NDArray[np.float64]:
     return np.array(cv2.mean(image)[:3])
 
 
+class Square(NamedTuple):
+    """A square of an image: its centre and side, pixels, edge convention of
+    :mod:`siamkd_core.box`."""
+
+    cx: float
+    cy: float
+    side: float
+
+
+class CropPlan(NamedTuple):
+    """How a square becomes a crop, whatever library does it: a part of the image is shrunk by
+    averaging whole blocks of pixels, then sampled (bilinear; the pad colour outside the part).
+
+    Attributes:
+        rows, columns: the part, whole blocks of it.
+        shrink: height and width of a block, pixels, from 1 on.
+        matrix: (2, 3) float64, maps pixel-centre indices (column, row, 1) of the crop to those of
+            the shrunk part.
+    """
+
+    rows: slice
+    columns: slice
+    shrink: tuple[int, int]
+    matrix: NDArray[np.float64]
+
+
+def plan_crop(
+    shape: tuple[int, ...],
+    center: tuple[float, float],
+    side: float,
+    out_side: int,
+    transform: NDArray[np.float64] | None = None,
+) -> CropPlan | None:
+    """The geometry of :func:`crop_square` in an image of this shape; None: the square shows nothing
+    of the image."""
+    linear = np.eye(2) if transform is None else np.asarray(transform, float)
+    linear = linear * (side / out_side)
+    # Corners of the output in the image, to cut the part that is needed before any resampling.
+    half = out_side / 2
+    corners = np.array([[-half, -half], [half, -half], [-half, half], [half, half]]) @ linear.T
+    corners += np.asarray(center, float)
+    height, width = shape[:2]
+    margin = 2 + math.ceil(side / out_side)
+    x0 = int(np.clip(math.floor(corners[:, 0].min()) - margin, 0, width))
+    y0 = int(np.clip(math.floor(corners[:, 1].min()) - margin, 0, height))
+    x1 = int(np.clip(math.ceil(corners[:, 0].max()) + margin, 0, width))
+    y1 = int(np.clip(math.ceil(corners[:, 1].max()) + margin, 0, height))
+    if x1 - x0 < 1 or y1 - y0 < 1:
+        return None
+    # A bilinear warp that shrinks more than twice skips pixels; average whole blocks first.
+    shrink = int(side / out_side)
+    shrink_x, shrink_y = max(1, min(shrink, x1 - x0)), max(1, min(shrink, y1 - y0))
+    cols, rows = (x1 - x0) // shrink_x, (y1 - y0) // shrink_y
+    # Edge coordinates: u_out -> image -> part. The warp wants pixel-centre indices, hence the 0.5.
+    scale = np.array([1 / shrink_x, 1 / shrink_y])
+    matrix = np.empty((2, 3))
+    matrix[:, :2] = linear * scale[:, None]
+    offset = (np.asarray(center, float) - (x0, y0)) * scale - matrix[:, :2] @ [half, half]
+    matrix[:, 2] = offset + matrix[:, :2] @ [0.5, 0.5] - 0.5
+    return CropPlan(
+        slice(y0, y0 + rows * shrink_y),
+        slice(x0, x0 + cols * shrink_x),
+        (shrink_y, shrink_x),
+        matrix,
+    )
+
+
 def crop_square(
     image: Image,
     center: tuple[float, float],
@@ -55,44 +122,22 @@ def crop_square(
     Returns:
         (out_side, out_side, 3) uint8.
     """
-    linear = np.eye(2) if transform is None else np.asarray(transform, float)
-    linear = linear * (side / out_side)
-    # Corners of the output in the image, to cut the part that is needed before any resampling.
-    half = out_side / 2
-    corners = np.array([[-half, -half], [half, -half], [-half, half], [half, half]]) @ linear.T
-    corners += np.asarray(center, float)
-    height, width = image.shape[:2]
-    margin = 2 + math.ceil(side / out_side)
-    x0 = int(np.clip(math.floor(corners[:, 0].min()) - margin, 0, width))
-    y0 = int(np.clip(math.floor(corners[:, 1].min()) - margin, 0, height))
-    x1 = int(np.clip(math.ceil(corners[:, 0].max()) + margin, 0, width))
-    y1 = int(np.clip(math.ceil(corners[:, 1].max()) + margin, 0, height))
-    border = tuple(float(v) for v in pad_colour)
-    if x1 - x0 < 1 or y1 - y0 < 1:
+    plan = plan_crop(image.shape, center, side, out_side, transform)
+    if plan is None:
         return np.full((out_side, out_side, 3), np.rint(pad_colour), np.uint8)
-    part: NDArray[Any] = image[y0:y1, x0:x1]
-    # A bilinear warp that shrinks more than twice skips pixels; average whole blocks first.
-    shrink = int(side / out_side)
-    shrink_x, shrink_y = max(1, min(shrink, x1 - x0)), max(1, min(shrink, y1 - y0))
-    if shrink_x > 1 or shrink_y > 1:
-        cols, rows = (x1 - x0) // shrink_x, (y1 - y0) // shrink_y
-        part = cv2.resize(
-            part[: rows * shrink_y, : cols * shrink_x], (cols, rows), interpolation=cv2.INTER_AREA
-        )
-    # Edge coordinates: u_out -> image -> part. The warp wants pixel-centre indices, hence the 0.5.
-    scale = np.array([1 / shrink_x, 1 / shrink_y])
-    matrix = np.empty((2, 3))
-    matrix[:, :2] = linear * scale[:, None]
-    offset = (np.asarray(center, float) - (x0, y0)) * scale - matrix[:, :2] @ [half, half]
-    matrix[:, 2] = offset + matrix[:, :2] @ [0.5, 0.5] - 0.5
+    part = image[plan.rows, plan.columns]
+    down, across = plan.shrink
+    if plan.shrink != (1, 1):
+        size = (part.shape[1] // across, part.shape[0] // down)
+        part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
     return np.asarray(
         cv2.warpAffine(
             part,
-            matrix,
+            plan.matrix,
             (out_side, out_side),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_CONSTANT,
-            borderValue=border,
+            borderValue=tuple(float(v) for v in pad_colour),
         ),
         np.uint8,
     )

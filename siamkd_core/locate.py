@@ -11,14 +11,17 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
+from siamkd_core.arrays import Array, Scalar, constant, cosine_window, device_of, library
 from siamkd_core.siamfc import STRIDE
 from siamkd_core.tracker_config import TrackerConfig
 
 
 class Location(NamedTuple):
-    """Where the target is in the search regions.
+    """Where the target is in the search regions: scalars of the responses' library.
 
     Attributes:
         dx, dy: displacement from the centre, in pixels of the chosen search crop.
@@ -27,11 +30,11 @@ class Location(NamedTuple):
         peak: highest response logit in all scales.
     """
 
-    dx: float
-    dy: float
-    scale: float
-    value: float
-    peak: float
+    dx: Scalar
+    dy: Scalar
+    scale: Scalar
+    value: Scalar
+    peak: Scalar
 
 
 def scale_factors(config: TrackerConfig) -> NDArray[np.float64]:
@@ -40,7 +43,7 @@ def scale_factors(config: TrackerConfig) -> NDArray[np.float64]:
     return config.scale_step ** np.arange(-half, half + 1, dtype=float)
 
 
-def locate(responses: NDArray[np.float32], config: TrackerConfig) -> Location:
+def locate(responses: Array, config: TrackerConfig) -> Location:
     """Choose scale and place.
 
     Each map is upsampled (bicubic); scales other than 1 are multiplied by ``scale_penalty`` (after
@@ -49,33 +52,46 @@ def locate(responses: NDArray[np.float32], config: TrackerConfig) -> Location:
     ``(1 - window) * r + window * hann``; its maximum is the place.
 
     Args:
-        responses: (scales, R, R) float32 logits, in the order of :func:`scale_factors`.
+        responses: (scales, R, R) float32 logits, in the order of :func:`scale_factors`; an array,
+            or a tensor, whose device does it all.
         config: the tracker's parameters.
     """
-    count, size = len(responses), responses.shape[-1]
-    big = size * config.upsample
-    upsampled = np.stack(
-        [cv2.resize(r, (big, big), interpolation=cv2.INTER_CUBIC) for r in responses]
-    )
+    xp, device = library(responses), device_of(responses)
+    big = responses.shape[-1] * config.upsample
+    upsampled = upsample(responses, config.upsample)
     above = upsampled - upsampled.min()
-    penalty = np.full(count, config.scale_penalty)
-    penalty[count // 2] = 1
-    chosen = int((above.max(axis=(1, 2)) * penalty).argmax())
-    shape = above[chosen]
-    blend = (1 - config.window) * shape / (shape.sum() + 1e-16) + config.window * _hann(big)
-    row, column = np.unravel_index(int(blend.argmax()), blend.shape)
+    factors, penalties = _scales(config, device)
+    # [None] and [0]: PyTorch would wait for the value of an index without dimensions
+    chosen = (xp.amax(above, (1, 2)) * penalties).argmax()[None]
+    shape = above[chosen][0]
+    hann = cosine_window(big, 1.0, device)
+    blend = (1 - config.window) * shape / (shape.sum() + 1e-16) + config.window * hann
+    place = blend.argmax()
+    row, column = place // big, place % big
     # the centre of upsampled cell u lies at (u + 0.5) / upsample response cells
     middle = (big - 1) / 2
     return Location(
-        dx=float(column - middle) / config.upsample * STRIDE,
-        dy=float(row - middle) / config.upsample * STRIDE,
-        scale=float(scale_factors(config)[chosen]),
-        value=float(upsampled[chosen, row, column]),
-        peak=float(upsampled.max()),
+        dx=(column - middle) / config.upsample * STRIDE,
+        dy=(row - middle) / config.upsample * STRIDE,
+        scale=factors[chosen][0],
+        value=upsampled[chosen][0].take(place),
+        peak=upsampled.max(),
     )
 
 
-@lru_cache(maxsize=4)
-def _hann(size: int) -> NDArray[np.float64]:
-    window = np.outer(np.hanning(size), np.hanning(size))
-    return np.asarray(window / window.sum(), float)
+def upsample(responses: Array, factor: int) -> Array:
+    """(N, R, R) float32 -> (N, R factor, R factor), bicubic with a = -0.75, pixel-centre aligned,
+    the border replicated."""
+    size = responses.shape[-1] * factor
+    if isinstance(responses, torch.Tensor):
+        grown = F.interpolate(responses[None], (size, size), mode="bicubic", align_corners=False)
+        return grown[0]
+    return np.stack([cv2.resize(r, (size, size), interpolation=cv2.INTER_CUBIC) for r in responses])
+
+
+@lru_cache(maxsize=8)
+def _scales(config: TrackerConfig, device: torch.device | None) -> tuple[Array, Array]:
+    """(scales,) float64 each: factors, and what the responses of each are multiplied by."""
+    penalties = np.full(config.scales, config.scale_penalty)
+    penalties[config.scales // 2] = 1
+    return constant(scale_factors(config), device), constant(penalties, device)

@@ -7,26 +7,28 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from siamkd_core.arrays import Array, Scalar
 from siamkd_core.locate import locate, scale_factors
 from siamkd_core.select_box import select_box
 from siamkd_core.tracker_config import RpnTrackerConfig, SearchConfig, TrackerConfig
 
 
 class Found(NamedTuple):
-    """Where the target is and how its size changed.
+    """Where the target is and how its size changed: scalars of the library that found it.
 
     Attributes:
         dx, dy: displacement, in pixels of a search crop of factor 1.
-        growth: (2,) float64, factor on its width and height.
+        grow_w, grow_h: factors on its width and height.
         value: logit there.
         peak: highest logit.
     """
 
-    dx: float
-    dy: float
-    growth: NDArray[np.float64]
-    value: float
-    peak: float
+    dx: Scalar
+    dy: Scalar
+    grow_w: Scalar
+    grow_h: Scalar
+    value: Scalar
+    peak: Scalar
 
 
 class Search(Protocol):
@@ -34,12 +36,13 @@ class Search(Protocol):
         """(N,) sides of the crops to look at, relative to that of the search region."""
         ...
 
-    def find(self, answer: NDArray[np.float32], size: NDArray[np.float64]) -> Found:
+    def find(self, answer: Array, size: tuple[float, float]) -> Found:
         """Read the network's answer to those crops.
 
         Args:
-            answer: of :meth:`siamkd_core.backend.Backend.respond`.
-            size: (2,) float64, the target's width and height in pixels of a crop of factor 1.
+            answer: of :meth:`siamkd_core.backend.Backend.respond`, or the same as a tensor; then
+                what is found are tensors on its device, and nothing waits for their values.
+            size: the target's width and height in pixels of a crop of factor 1.
         """
         ...
 
@@ -59,11 +62,11 @@ class ScaleSearch:
     def factors(self) -> NDArray[np.float64]:
         return scale_factors(self.config)
 
-    def find(self, answer: NDArray[np.float32], size: NDArray[np.float64]) -> Found:
+    def find(self, answer: Array, size: tuple[float, float]) -> Found:
         place = locate(answer, self.config)
-        growth = np.full(2, 1 + self.config.scale_rate * (place.scale - 1))
+        growth = 1 + self.config.scale_rate * (place.scale - 1)
         dx, dy = place.dx * place.scale, place.dy * place.scale
-        return Found(dx, dy, growth, place.value, place.peak)
+        return Found(dx, dy, growth, growth, place.value, place.peak)
 
     def bound(
         self, growth: NDArray[np.float64], limits: NDArray[np.float64]
@@ -80,9 +83,10 @@ class AnchorSearch:
     def factors(self) -> NDArray[np.float64]:
         return np.ones(1)
 
-    def find(self, answer: NDArray[np.float32], size: NDArray[np.float64]) -> Found:
-        box = select_box(answer[0], (float(size[0]), float(size[1])), self.config)
-        return Found(box.dx, box.dy, np.array([box.w, box.h]) / size, box.value, box.peak)
+    def find(self, answer: Array, size: tuple[float, float]) -> Found:
+        box = select_box(answer[0], size, self.config)
+        grow_w, grow_h = box.w / size[0], box.h / size[1]
+        return Found(box.dx, box.dy, grow_w, grow_h, box.value, box.peak)
 
     def bound(
         self, growth: NDArray[np.float64], limits: NDArray[np.float64]

@@ -8,17 +8,17 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from siamkd_core.anchors import anchor_boxes, decode
+from siamkd_core.arrays import Array, Scalar, cosine_window, device_of, library
 from siamkd_core.crop import CONTEXT
 from siamkd_core.tracker_config import RpnTrackerConfig
 
 
 class Selection(NamedTuple):
-    """The chosen box, in pixels of the search crop.
+    """The chosen box, in pixels of the search crop: scalars of the answer's library.
 
     Attributes:
         dx, dy: displacement from the centre of the crop.
@@ -27,17 +27,15 @@ class Selection(NamedTuple):
         peak: highest logit of all.
     """
 
-    dx: float
-    dy: float
-    w: float
-    h: float
-    value: float
-    peak: float
+    dx: Scalar
+    dy: Scalar
+    w: Scalar
+    h: Scalar
+    value: Scalar
+    peak: Scalar
 
 
-def select_box(
-    answer: NDArray[np.float32], size: tuple[float, float], config: RpnTrackerConfig
-) -> Selection:
+def select_box(answer: Array, size: tuple[float, float], config: RpnTrackerConfig) -> Selection:
     """Choose an anchor, decode it, and move the target's size towards it.
 
     With the score ``s`` of an anchor's decoded box (w, h) and the target's size before (W, H)::
@@ -51,43 +49,51 @@ def select_box(
 
     Args:
         answer: (5, A, R, R) float32: logit and four deltas, see
-            :class:`siamkd_core.siamrpn.SiamRPN`.
+            :class:`siamkd_core.siamrpn.SiamRPN`. An array, or a tensor, whose device does it all.
         size: width and height of the target, pixels of the search crop, above 0.
         config: the tracker's parameters.
     """
-    anchors = anchor_boxes(config.search_size)
-    boxes = decode(torch.from_numpy(answer[None, 1:]), anchors)[0].numpy().astype(float)
-    x, y, w, h = boxes
-    logits = answer[0].astype(float)
-    score = 1 / (1 + np.exp(-np.clip(logits, -60, 60)))
-    before = np.array(size, float)
-    scale = _change(_side(w, h) / _side(*before))
-    ratio = _change((w / h) / (before[0] / before[1]))
-    score *= np.exp(-config.penalty_k * (scale * ratio - 1))
-    ranked = (1 - config.window) * score + config.window * _hann(logits.shape[-1])
-    chosen = np.unravel_index(int(ranked.argmax()), ranked.shape)
-    rate = config.size_rate * score[chosen]
-    after = (1 - rate) * before + rate * np.array([w[chosen], h[chosen]])
+    xp, device = library(answer), device_of(answer)
+    boxes = _boxes(torch.as_tensor(answer[1:]), config.search_size).double()
+    x, y, w, h = boxes.numpy() if device is None else boxes
+    logits = answer[0].astype(float) if device is None else answer[0].double()
+    score = 1 / (1 + xp.exp(-logits.clip(-60, 60)))
+    before_w, before_h = size
+    scale = _change(_side(w, h) / _side(before_w, before_h))
+    ratio = _change((w / h) / (before_w / before_h))
+    score = score * xp.exp(-config.penalty_k * (scale * ratio - 1))
+    hann = cosine_window(logits.shape[-1], None, device)
+    ranked = (1 - config.window) * score + config.window * hann
+    chosen = ranked.argmax()
+    x, y, w, h, value, score = (part.take(chosen) for part in (x, y, w, h, logits, score))
+    rate = config.size_rate * score
     middle = config.search_size / 2
     return Selection(
-        dx=float(x[chosen] + w[chosen] / 2 - middle),
-        dy=float(y[chosen] + h[chosen] / 2 - middle),
-        w=float(after[0]),
-        h=float(after[1]),
-        value=float(logits[chosen]),
-        peak=float(logits.max()),
+        dx=x + w / 2 - middle,
+        dy=y + h / 2 - middle,
+        w=(1 - rate) * before_w + rate * w,
+        h=(1 - rate) * before_h + rate * h,
+        value=value,
+        peak=logits.max(),
     )
 
 
-def _side(w: NDArray[np.float64], h: NDArray[np.float64]) -> NDArray[np.float64]:
+def _boxes(deltas: Tensor, search_size: int) -> Tensor:
+    """(4, A, R, R) float32 deltas -> boxes."""
+    return decode(deltas[None], _anchors(search_size, deltas.device))[0]
+
+
+@lru_cache(maxsize=8)
+def _anchors(search_size: int, device: torch.device) -> Tensor:
+    # training shares the anchors, so they must not be inference tensors
+    with torch.inference_mode(False):
+        return anchor_boxes(search_size).to(device)
+
+
+def _side(w: Array, h: Array) -> Array:
     pad = CONTEXT * (w + h)
-    return np.asarray(np.sqrt((w + pad) * (h + pad)), float)
+    return ((w + pad) * (h + pad)) ** 0.5
 
 
-def _change(ratio: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(ratio, 1 / ratio)
-
-
-@lru_cache(maxsize=4)
-def _hann(size: int) -> NDArray[np.float64]:
-    return np.outer(np.hanning(size), np.hanning(size))
+def _change(ratio: Array) -> Array:
+    return library(ratio).maximum(ratio, 1 / ratio)

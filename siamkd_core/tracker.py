@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from siamkd_core.backend import Backend, TorchBackend
 from siamkd_core.box import Box, check_target_box
-from siamkd_core.crop import crop_square, exemplar_side, mean_colour
+from siamkd_core.crop import Square, exemplar_side
+from siamkd_core.device_pipeline import DevicePipeline
 from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image, check_image
 from siamkd_core.modelfile import ModelCard, load_model
 from siamkd_core.network import SiameseNetwork
-from siamkd_core.search import Found, search_of
+from siamkd_core.pipeline import HostPipeline, Pipeline
+from siamkd_core.search import Found
 from siamkd_core.siamfc import EXEMPLAR_SIZE
 
 SMALLEST = 4.0
@@ -36,7 +37,10 @@ class Track:
         value: response logit at the chosen place; the score is its calibration.
         peak: highest response logit, as the network gave it.
         seconds: time spent per stage: ``crop``, ``model``, ``post``, and ``adapt`` (bringing the
-            exemplar up to date).
+            exemplar up to date); their sum is the time of the update. On a GPU, ``model`` and
+            ``post`` are its own clock's, and ``crop`` is all the rest until the box was known: the
+            upload, the crops, and the wait for what the GPU still had to do for the frame before.
+            ``adapt`` only starts that work there: it goes on while the next image is awaited.
     """
 
     box: Box
@@ -66,13 +70,14 @@ class Tracker:
     Args:
         backend: runs the network.
         card: of the model, for its family, the tracker's parameters and the score's calibration.
+        pipeline: takes images to the backend; None: the one that suits its device.
     """
 
-    def __init__(self, backend: Backend, card: ModelCard) -> None:
+    def __init__(self, backend: Backend, card: ModelCard, pipeline: Pipeline | None = None) -> None:
         self.backend = backend
         self.card = card
         self.config = card.tracker
-        self._search = search_of(card.tracker)
+        self._pipeline = pipeline or _pipeline_for(backend, card)
         self._target: _Target | None = None
 
     @property
@@ -96,7 +101,7 @@ class Tracker:
         check_image(image)
         height, width = image.shape[:2]
         box = check_target_box(box, width, height)
-        exemplar = self._embed(image, box, mean_colour(image))
+        exemplar = self._pipeline.embed(self._pipeline.take(image), _exemplar_square(box))
         self._target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h)
 
     def move_to(self, box: Box) -> None:
@@ -122,35 +127,33 @@ class Tracker:
         target = self._require_target()
         check_image(image)
         start = time.perf_counter()
-        colour = mean_colour(image)
-        size = self.config.search_size
-        side = exemplar_side(target.w, target.h) * size / EXEMPLAR_SIZE
-        crops = np.stack(
-            [
-                crop_square(image, (target.cx, target.cy), side * factor, size, colour)
-                for factor in self._search.factors()
-            ]
+        view = self._pipeline.take(image)
+        side = exemplar_side(target.w, target.h) * self.config.search_size / EXEMPLAR_SIZE
+        pixel = side / self.config.search_size
+        look = self._pipeline.look(
+            view,
+            target.exemplar,
+            Square(target.cx, target.cy, side),
+            (target.w / pixel, target.h / pixel),
         )
-        cropped = time.perf_counter()
-        answer = self.backend.respond(target.exemplar, crops)
-        if not np.isfinite(answer).all():
+        looked = time.perf_counter()
+        found = look.found
+        if found is None:
             raise SiamkdError(
                 f"the model {self.card.name} gave a response that is not a number; the target "
                 "stays where it was. If this lasts, try precision: float32, or another model"
             )
-        responded = time.perf_counter()
-        pixel = side / size
-        found = self._search.find(answer, np.array([target.w, target.h]) / pixel)
-        self._follow(target, found, pixel, image.shape)
-        box = Box.from_center(target.cx, target.cy, target.w, target.h)
+        cx, cy, w, h = self._moved(target, found, pixel, image.shape)
+        box = Box.from_center(cx, cy, w, h)
         score = self.score(found.value)
         located = time.perf_counter()
         if learn and self.config.exemplar_share and score >= self.config.exemplar_score:
-            self._adapt(target, self._embed(image, box, colour))
+            self._adapt(target, self._pipeline.embed(view, _exemplar_square(box)))
+        target.cx, target.cy, target.w, target.h = cx, cy, w, h
         seconds = {
-            "crop": cropped - start,
-            "model": responded - cropped,
-            "post": located - responded,
+            "crop": looked - start - look.model - look.post,
+            "model": look.model,
+            "post": look.post + located - looked,
             "adapt": time.perf_counter() - located,
         }
         return Track(box, score, found.value, found.peak, seconds)
@@ -163,34 +166,43 @@ class Tracker:
             value = calibration.slope * value + calibration.bias
         return 1 / (1 + math.exp(-min(max(value, -60.0), 60.0)))
 
-    def _embed(self, image: Image, box: Box, colour: NDArray[np.float64]) -> Any:
-        side = exemplar_side(box.w, box.h)
-        crop = crop_square(image, (box.cx, box.cy), side, EXEMPLAR_SIZE, colour)
-        return self.backend.embed_exemplar(crop)
-
     def _adapt(self, target: _Target, look: Any) -> None:
         """Take a frame's look into the exemplar."""
-        target.recent = self.backend.blend(target.recent, look, self.config.exemplar_rate)
-        target.exemplar = self.backend.blend(
-            target.first, target.recent, self.config.exemplar_share
-        )
+        recent = self.backend.blend(target.recent, look, self.config.exemplar_rate)
+        target.exemplar = self.backend.blend(target.first, recent, self.config.exemplar_share)
+        target.recent = recent
 
-    def _follow(self, target: _Target, found: Found, pixel: float, shape: tuple[int, ...]) -> None:
-        """Move and resize the target; a search pixel is ``pixel`` image pixels."""
+    def _moved(
+        self, target: _Target, found: Found, pixel: float, shape: tuple[int, ...]
+    ) -> tuple[float, float, float, float]:
+        """Centre and size of the target now; a search pixel is ``pixel`` image pixels."""
         height, width = shape[:2]
         # a centre that leaves the image would search in padding for ever
-        target.cx = min(max(target.cx + found.dx * pixel, 0.0), float(width))
-        target.cy = min(max(target.cy + found.dy * pixel, 0.0), float(height))
+        cx = min(max(target.cx + found.dx * pixel, 0.0), float(width))
+        cy = min(max(target.cy + found.dy * pixel, 0.0), float(height))
         sides = np.array([target.w, target.h])
         limits = np.stack(
             [np.minimum(SMALLEST / sides, 1), np.maximum(max(width, height) / sides, 1)]
         )
-        target.w, target.h = (sides * self._search.bound(found.growth, limits)).tolist()
+        growth = np.array([found.grow_w, found.grow_h])
+        w, h = (sides * self._pipeline.search.bound(growth, limits)).tolist()
+        return cx, cy, w, h
 
     def _require_target(self) -> _Target:
         if self._target is None:
             raise SiamkdError("the tracker has no target yet; call init(image, box) first")
         return self._target
+
+
+def _exemplar_square(box: Box) -> Square:
+    return Square(box.cx, box.cy, exemplar_side(box.w, box.h))
+
+
+def _pipeline_for(backend: Backend, card: ModelCard) -> Pipeline:
+    """On a GPU everything stays there; on a CPU OpenCV crops faster."""
+    if isinstance(backend, TorchBackend) and backend.device.type == "cuda":
+        return DevicePipeline(backend, card.tracker)
+    return HostPipeline(backend, card.tracker)
 
 
 def load_tracker(

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from siamkd_core.locate import locate, scale_factors
+from siamkd_core.locate import locate, scale_factors, upsample
 from siamkd_core.tracker_config import TrackerConfig
 
 PLAIN = TrackerConfig(window=0.0, scale_penalty=1.0)
@@ -55,3 +58,29 @@ def test_value_is_the_response_where_the_window_chose_and_peak_the_highest():
 
 def test_scale_factors():
     assert scale_factors(TrackerConfig()) == pytest.approx([1 / 1.0375, 1, 1.0375])
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10_000),
+    gain=st.floats(0.01, 100),
+    level=st.floats(-50, 50),
+    window=st.floats(0, 1),
+    penalty=st.floats(0.8, 1),
+    scales=st.sampled_from([1, 3, 5]),
+    upsample=st.sampled_from([1, 4, 16]),
+)
+def test_a_tensor_gives_the_same_place(seed, gain, level, window, penalty, scales, upsample):
+    config = TrackerConfig(window=window, scale_penalty=penalty, scales=scales, upsample=upsample)
+    noise = np.random.default_rng(seed).normal(level, gain, (scales, 17, 17)).astype(np.float32)
+    expected, found = locate(noise, config), locate(torch.from_numpy(noise), config)
+    assert all(isinstance(value, torch.Tensor) and value.ndim == 0 for value in found)
+    near = 1e-4 * max(1, np.abs(noise).max())
+    assert [value.item() for value in found[:3]] == pytest.approx(expected[:3], abs=1e-9)
+    assert [value.item() for value in found[3:]] == pytest.approx(expected[3:], abs=near)
+
+
+def test_a_tensor_is_upsampled_as_an_array_is():
+    noise = np.random.default_rng(0).normal(0, 1, (3, 17, 17)).astype(np.float32)
+    found = upsample(torch.from_numpy(noise), 16)
+    assert found.numpy() == pytest.approx(upsample(noise, 16), abs=1e-5)

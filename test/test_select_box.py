@@ -4,7 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from siamkd_core.anchors import anchor_boxes
 from siamkd_core.errors import ConfigError
 from siamkd_core.select_box import select_box
 from siamkd_core.tracker_config import RpnTrackerConfig
@@ -92,3 +96,30 @@ def test_impossible_parameters_say_so():
         RpnTrackerConfig(penalty_k=-1)
     with pytest.raises(ConfigError, match="window"):
         RpnTrackerConfig(window=1.5)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10_000),
+    gain=st.floats(0.01, 100),
+    search_size=st.sampled_from([255, 271, 287]),
+    w=st.floats(2, 280),
+    h=st.floats(2, 280),
+    window=st.floats(0, 1),
+    penalty_k=st.floats(0, 1),
+)
+def test_a_tensor_gives_the_same_box(seed, gain, search_size, w, h, window, penalty_k):
+    config = RpnTrackerConfig(search_size=search_size, window=window, penalty_k=penalty_k)
+    cells = (search_size - 127) // 8 + 1
+    answer = np.random.default_rng(seed).normal(0, gain, (5, 5, cells, cells)).astype(np.float32)
+    expected = select_box(answer, (w, h), config)
+    found = select_box(torch.from_numpy(answer), (w, h), config)
+    assert all(isinstance(value, torch.Tensor) and value.ndim == 0 for value in found)
+    assert [value.item() for value in found] == pytest.approx(expected, rel=1e-6, abs=1e-4)
+
+
+def test_a_tracker_leaves_anchors_that_can_be_trained_with():
+    anchor_boxes.cache_clear()
+    with torch.inference_mode():
+        select_box(torch.zeros(5, 5, 23, 23), (64, 64), RpnTrackerConfig(search_size=303))
+    assert not anchor_boxes(303).is_inference()

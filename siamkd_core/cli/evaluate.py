@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from siamkd_core.tracker import Tracker
 
 HELP = "run a model once through a folder of sequences and measure it; run again to resume"
-DECIDING_MODULES = ("box", "crop", "siamfc", "xcorr", "backend", "locate", "tracker")
+DECIDING_MODULES = (
+    *("box", "crop", "device_crop", "siamfc", "siamrpn", "anchors", "xcorr", "backend", "arrays"),
+    *("locate", "select_box", "search", "pipeline", "device_pipeline", "tracker"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

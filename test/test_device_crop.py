@@ -1,0 +1,98 @@
+"""The crop in PyTorch against OpenCV's, and against sampling pixel by pixel."""
+
+import numpy as np
+import pytest
+import torch
+from crop_support import reference_crop, smooth_image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from siamkd_core.crop import Square, crop_square, mean_colour
+from siamkd_core.device_crop import crop_squares, upload
+from siamkd_core.device_crop import mean_colour as device_mean_colour
+
+CPU = torch.device("cpu")
+
+
+def cut(image, squares, size, colour, dtype=torch.float32):
+    """(N, size, size, 3) float64."""
+    out = torch.empty((len(squares), 3, size, size), dtype=dtype, memory_format=torch.channels_last)
+    pad = torch.from_numpy(np.asarray(colour, np.float32))[:, None, None]
+    crop_squares(upload(image, CPU), pad, squares, out)
+    return out.permute(0, 2, 3, 1).double().numpy()
+
+
+@pytest.mark.parametrize(
+    "square, size",
+    [((80, 60, 30), 30), ((70.3, 50.8, 41.7), 50), ((2.5, 118.2, 60), 40), ((80, 60, 61), 32)],
+)
+def test_equals_sampling_pixel_by_pixel(square, size):
+    image, colour = smooth_image(), np.array([10.0, 200.0, 90.0])
+    expected = reference_crop(image, square[:2], square[2], size, colour)
+    (found,) = cut(image, [Square(*square)], size, colour)
+    assert np.abs(found - expected).max() <= 0.501  # whole grey levels
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    cx=st.floats(-60, 220),
+    cy=st.floats(-60, 180),
+    side=st.floats(2, 700),
+    size=st.sampled_from([9, 32, 127]),
+    seed=st.integers(0, 3),
+)
+def test_equals_opencvs(cx, cy, side, size, seed):
+    """Partly and wholly outside, enlarged more than 60 times and shrunk more than 70 times."""
+    image = smooth_image(seed=seed)
+    colour = mean_colour(image)
+    expected = crop_square(image, (cx, cy), side, size, colour)
+    (found,) = cut(image, [Square(cx, cy, side)], size, colour)
+    # a level for OpenCV 4's steps of 1/32 pixel, one for its rounding of blocks that are shrunk
+    assert np.abs(found - expected).max() <= 2
+    assert np.abs(found - expected).mean() < 0.3
+
+
+def test_noise_is_cut_alike_to_the_bit_but_for_few_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    colour = mean_colour(image)
+    whole = [Square(150, 120, 100), Square(5, 5, 60)]  # whole pixels: no library has to round
+    for square in whole:
+        expected = crop_square(image, square[:2], square.side, int(square.side), colour)
+        (found,) = cut(image, [square], int(square.side), colour)
+        assert np.array_equal(found, expected)
+
+
+def test_a_square_outside_is_the_pad_colour():
+    image = smooth_image()
+    for square in (Square(-500, -500, 40), Square(80, 700, 30)):
+        (found,) = cut(image, [square], 16, [1.2, 2.5, 3.9])
+        assert np.all(found == crop_square(image, square[:2], square.side, 16, [1.2, 2.5, 3.9]))
+
+
+def test_squares_that_need_different_parts_go_together():
+    image, colour = smooth_image(), [9.0, 99.0, 199.0]
+    squares = [Square(80, 60, 20), Square(-300, 0, 20), Square(70, 50, 140), Square(159, 1, 300)]
+    together = cut(image, squares, 33, colour)
+    alone = [cut(image, [square], 33, colour)[0] for square in squares]
+    assert np.array_equal(together, alone)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_whole_grey_levels_survive_half_precision(dtype):
+    image, square = smooth_image(), [Square(70.3, 50.8, 41.7)]
+    assert np.array_equal(cut(image, square, 32, [9] * 3, dtype), cut(image, square, 32, [9] * 3))
+
+
+def test_an_upload_is_a_copy_of_any_array():
+    image = smooth_image()
+    image.flags.writeable = False  # a message's buffer
+    for source in (image, image[::-1, ::-1], image[10:50:3, 20:90]):
+        copy = upload(source, CPU)
+        assert np.array_equal(copy.numpy(), source)
+        assert not np.shares_memory(copy.numpy(), image)
+
+
+def test_mean_colour_is_opencvs():
+    image = np.random.default_rng(0).integers(0, 256, (480, 641, 3), np.uint8)
+    found = device_mean_colour(upload(image, CPU)).flatten().numpy()
+    assert found == pytest.approx(mean_colour(image), abs=1e-3)

@@ -1,0 +1,311 @@
+"""The path that stays on the device: the same boxes as OpenCV's, and one wait a frame."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from siamkd_core import device_pipeline
+from siamkd_core.backend import TorchBackend
+from siamkd_core.box import Box
+from siamkd_core.device_pipeline import DevicePipeline
+from siamkd_core.errors import SiamkdError
+from siamkd_core.fallback import FallbackTracker
+from siamkd_core.modelfile import ModelCard, load_model, new_card
+from siamkd_core.pipeline import HostPipeline
+from siamkd_core.siamfc import SiamFC
+from siamkd_core.siamrpn import HeadConfig, SiamRPN
+from siamkd_core.tracker import Tracker
+from siamkd_core.tracker_config import TrackerConfig
+
+WIDTHS = (4, 8, 8, 8, 4)
+KINDS = ["siamfc", "upchannel", "depthwise"]
+BOX = Box(60.0, 50.0, 40.0, 30.0)
+ADAPTING = {"exemplar_share": 0.4, "exemplar_score": 0.0}
+
+
+def model(kind: str) -> tuple[Any, ModelCard]:
+    """A small network with random weights and answers of a trained one's size, which learns from
+    every frame."""
+    torch.manual_seed(0)
+    if kind == "siamfc":
+        network, card = SiamFC(WIDTHS), new_card("tiny", "siamfc", WIDTHS)
+    else:
+        head = HeadConfig(kind, 6)
+        network, card = SiamRPN(WIDTHS, head), new_card("tiny", "siamrpn", WIDTHS, head=head)
+        with torch.no_grad():
+            for name, weights in network.head.named_parameters():
+                weights.mul_(0.2 if "exemplar" in name or "mix" in name else 1)
+    return network.eval(), replace(card, tracker=replace(card.tracker, **ADAPTING))
+
+
+def frames(count: int = 12, size: tuple[int, int] = (180, 240)) -> list[np.ndarray]:
+    """A patch that moves and grows over blurred noise."""
+    rng = np.random.default_rng(0)
+    background = cv2.GaussianBlur(rng.integers(0, 256, (*size, 3), np.uint8), (0, 0), 2)
+    patch = cv2.GaussianBlur(rng.integers(0, 256, (60, 80, 3), np.uint8), (0, 0), 3)
+    made = []
+    for n in range(count):
+        image, (w, h) = background.copy(), (40 + n, 30 + n)
+        image[50 + n : 50 + n + h, 60 + 3 * n : 60 + 3 * n + w] = cv2.resize(patch, (w, h))
+        made.append(image)
+    return made
+
+
+def pair(network: Any, card: ModelCard, precision: str = "float32") -> tuple[Tracker, Tracker]:
+    """One through OpenCV, one that stays on the device, here the CPU."""
+    backend = TorchBackend(network, "cpu", precision)
+    return Tracker(backend, card), Tracker(backend, card, DevicePipeline(backend, card.tracker))
+
+
+def assert_same_boxes(one: Tracker, other: Tracker, images: list[np.ndarray]) -> None:
+    for image in images:
+        expected, found = one.update(image), other.update(image)
+        assert np.asarray(found.box) == pytest.approx(np.asarray(expected.box), abs=0.05)
+        assert found.value == pytest.approx(expected.value, rel=0.02, abs=0.02)
+        assert found.peak == pytest.approx(expected.peak, rel=0.02, abs=0.02)
+        assert found.score == pytest.approx(expected.score, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_boxes_as_through_opencv(kind: str) -> None:
+    host, device = pair(*model(kind))
+    images = frames()
+    for tracker in (host, device):
+        tracker.init(images[0], BOX)
+    assert_same_boxes(host, device, images[1:])
+
+
+def test_the_same_boxes_with_a_trained_model() -> None:
+    network, card = load_model("siamfc")
+    assert card.tracker.exemplar_share > 0  # it adapts
+    host, device = pair(network, card)
+    images = frames()
+    for tracker in (host, device):
+        tracker.init(images[0], BOX)
+    assert_same_boxes(host, device, images[1:])
+    assert host.update(images[-1]).box.cx > BOX.cx + 20  # it follows
+
+
+def test_images_may_change_their_size() -> None:
+    host, device = pair(*model("siamfc"))
+    small, large = frames(4), frames(4, (300, 500))
+    for tracker in (host, device):
+        tracker.init(small[0], BOX)
+    assert_same_boxes(host, device, [small[1], large[2], small[3], large[3]])
+
+
+def test_an_image_is_not_needed_once_it_is_taken() -> None:
+    host, device = pair(*model("siamfc"))
+    images = frames(4)
+    buffer = images[0].copy()
+    host.init(images[0], BOX)
+    device.init(buffer, BOX)
+    buffer[:] = 0
+    assert_same_boxes(host, device, images[1:])
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision(precision: str) -> None:
+    host, device = pair(*load_model("siamfc"), precision)
+    images = frames(3)
+    for tracker in (host, device):
+        tracker.init(images[0], BOX)
+    assert device._pipeline._crops.dtype is device.backend.dtype  # type: ignore[attr-defined]
+    for image in images[1:]:
+        expected, found = host.update(image), device.update(image)
+        # rounding decides between neighbouring scales: a step of them is over a pixel of the width
+        assert np.asarray(found.box) == pytest.approx(np.asarray(expected.box), abs=1.5)
+        assert found.value == pytest.approx(expected.value, rel=0.1)
+
+
+def test_a_response_that_is_not_finite_costs_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, device = pair(*model("siamfc"))
+    images = frames(3)
+    for tracker in (host, device):
+        tracker.init(images[0], BOX)
+    for bad in (np.nan, np.inf):
+        with monkeypatch.context() as patch:
+            answer = torch.zeros(3, 17, 17)
+            answer[1, 2, 3] = bad
+            patch.setattr(device.backend, "response", lambda *_, answer=answer: answer)
+            with pytest.raises(SiamkdError, match="not a number"):
+                device.update(images[1])
+    assert_same_boxes(host, device, images[1:])
+
+
+@pytest.mark.parametrize("call", ["response", "kernels"])
+def test_the_cpu_goes_on_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """In the network, and while the exemplar adapts, when the box is known already."""
+    network, card = model("siamfc")
+    fixed = replace(card, tracker=TrackerConfig())  # what the exemplar learnt is lost anyway
+    cpu, other = (Tracker(TorchBackend(model("siamfc")[0], "cpu", "float32"), fixed) for _ in "ab")
+    gpu = pair(network, card)[1]
+    images, told = frames(6), list[Exception]()
+    tracker = FallbackTracker(gpu, lambda: other, told.append)
+    for one in (cpu, tracker):
+        one.init(images[0], BOX)
+    for image in images[1:3]:
+        tracker.update(image, learn=False)
+        cpu.update(image)
+    place = gpu._require_target().cx
+
+    def fail(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(gpu.backend, call, fail)
+    assert_same_boxes(cpu, tracker, images[3:])  # type: ignore[arg-type]
+    assert len(told) == 1
+    assert gpu._require_target().cx == place  # an error leaves the target as it was
+
+
+def test_the_stages_are_parts_of_the_update() -> None:
+    network, card = model("siamfc")
+    for tracker in pair(network, card):
+        tracker.init(frames(1)[0], BOX)
+        start = time.perf_counter()
+        seconds = tracker.update(frames(2)[1]).seconds
+        whole = time.perf_counter() - start
+        assert set(seconds) == {"crop", "model", "post", "adapt"}
+        assert all(value > 0 for value in seconds.values()) and sum(seconds.values()) <= whole
+
+
+def test_a_cpu_keeps_opencv() -> None:
+    network, card = model("siamfc")
+    assert isinstance(Tracker(TorchBackend(network, "cpu"), card)._pipeline, HostPipeline)
+
+
+def test_training_in_the_same_process_keeps_its_cudnn() -> None:
+    network, card = model("siamfc")
+    for setting in (False, True):
+        torch.backends.cudnn.benchmark = setting
+        try:
+            _, device = pair(network, card)
+            device.init(frames(1)[0], BOX)
+            device.update(frames(1)[0])
+            assert torch.backends.cudnn.benchmark is setting
+        finally:
+            torch.backends.cudnn.benchmark = False
+
+
+class Copies(TorchDispatchMode):
+    """Notes copies between host and device, and whether they may wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up: list[bool] = []
+        self.down = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+        devices = {v.device.type for v in given.values() if isinstance(v, torch.Tensor)}
+        target = out.device.type if isinstance(out, torch.Tensor) else "meta"
+        if target == "meta" and "cpu" in devices:
+            self.up.append(not given.get("non_blocking", False))
+        self.down += target == "cpu" and "meta" in devices
+        return out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_but_one_fetch_reads_from_the_device(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's meta device has shapes but no values, so whatever would wait for a value fails on
+    it: item(), a branch on a tensor, an index without dimensions, nonzero(), a copy to the host."""
+    network, card = model(kind)
+    backend = TorchBackend(network, "cpu", "float32")
+    backend.device = torch.device("meta")
+    backend.network.to("meta")
+    tracker = Tracker(backend, card, DevicePipeline(backend, card.tracker))
+    fetched: list[torch.Tensor] = []
+
+    def fetch(result: torch.Tensor) -> list[float]:
+        fetched.append(result)
+        return [1.0, 2.0, 3.0, 1.01, 1.01, 5.0, 5.0]
+
+    monkeypatch.setattr(device_pipeline, "fetch", fetch)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no meta device
+    images = frames(4)
+    tracker.init(images[0], BOX)
+    tracker.update(images[1])  # makes the constants
+    first = tracker._require_target().exemplar
+    for image in images[2:]:
+        fetched.clear()
+        with Copies() as copies:
+            track = tracker.update(image)
+        assert track.value == 5.0
+        assert [(t.device.type, t.shape) for t in fetched] == [("meta", (7,))]
+        # the image and the crops' geometry, then the geometry of the exemplar that adapts
+        assert copies.up == [False] * 3 and copies.down == 0
+    assert tracker._require_target().exemplar is not first  # it adapted all the same
+
+
+def test_the_meta_device_refuses_what_waits() -> None:
+    """What the test above rests on."""
+    values, index = torch.ones(3, device="meta"), torch.ones((), device="meta", dtype=torch.long)
+    for waits in (
+        lambda: values.sum().item(),
+        lambda: bool(values.sum() > 0),
+        lambda: values[index],
+        lambda: values.cpu(),
+        lambda: values.tolist(),
+    ):
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            waits()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_a_gpu_is_waited_for_once_a_frame(
+    kind: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, card = model(kind)
+    tracker = Tracker(TorchBackend(network, "cuda", precision), card)
+    assert isinstance(tracker._pipeline, DevicePipeline)
+    images, fetch, waits = frames(), device_pipeline.fetch, 0
+
+    def marked(result: torch.Tensor) -> list[float]:
+        nonlocal waits
+        waits += 1
+        torch.cuda.set_sync_debug_mode("default")
+        values = fetch(result)
+        torch.cuda.set_sync_debug_mode("error")
+        return values
+
+    tracker.init(images[0], BOX)
+    for image in images[1:4]:  # makes the constants, and cuDNN chooses
+        tracker.update(image)
+    monkeypatch.setattr(device_pipeline, "fetch", marked)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        tracks = [tracker.update(image) for image in images[4:]]
+        tracker.init(images[0], BOX)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert waits == len(tracks)
+    for track in tracks:
+        assert all(value > 0 for value in track.seconds.values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_finds_what_the_cpu_finds(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    card = model(kind)[1]
+    cpu = Tracker(TorchBackend(model(kind)[0], "cpu", "float32"), card)
+    gpu = Tracker(TorchBackend(model(kind)[0], "cuda", "float32"), card)
+    images = frames()
+    for tracker in (cpu, gpu):
+        tracker.init(images[0], BOX)
+    assert_same_boxes(cpu, gpu, images[1:])
