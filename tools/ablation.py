@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--grid", nargs="+", default=[], metavar="KEY=V1,V2")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--tracking-precision", help="of the evaluation, where it is to be another")
     parser.add_argument("--threads", type=int, help="CPU threads for the network")
     args = parser.parse_args(argv)
     try:
@@ -148,7 +149,8 @@ def evaluate(
     sequences: list[Sequence],
 ) -> Result:
     """One pass through the sequences with the default tracker parameters; resumes."""
-    loaded = load_tracker(model, args.device, args.precision, args.threads)
+    precision = args.tracking_precision or args.precision
+    loaded = load_tracker(model, args.device, precision, args.threads)
     tracker = Tracker(loaded.backend, replace(loaded.card, tracker=TrackerConfig()))
     runs = run_all(tracker, sequences, ResultFolder(folder, identity(tracker)))
     rows = [judge(sequence, runs[sequence.name]) for sequence in sequences]
