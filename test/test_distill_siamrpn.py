@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 
 from siamkd_core.augment import AugmentConfig
 from siamkd_core.cli import main
-from siamkd_core.config import to_mapping
+from siamkd_core.config import load_yaml, to_mapping
 from siamkd_core.distill import DistillTask, distill
 from siamkd_core.distill_config import DistillConfig, SharingConfig, StudentConfig, TermsConfig
 from siamkd_core.errors import ConfigError, ModelFileError
@@ -27,7 +27,8 @@ from siamkd_core.modelfile import build_network, load_model, new_card, save_mode
 from siamkd_core.pairs import PairsConfig, SourceConfig
 from siamkd_core.rpn_targets import rpn_targets
 from siamkd_core.sequences import read_sequence
-from siamkd_core.siamrpn import HeadConfig
+from siamkd_core.siamfc import count_parameters
+from siamkd_core.siamrpn import HeadConfig, SiamRPN
 from siamkd_core.tracker import load_tracker
 from siamkd_core.tracker_config import RpnTrackerConfig
 
@@ -255,6 +256,11 @@ def test_the_recipe_as_a_user_runs_it(config, data, tmp_path, capsys):
     """The committed recipe, only smaller."""
     recipe = Path(__file__).parent.parent / "config" / "distill" / "dstrpn.yaml"
     values = yaml.safe_load(recipe.read_text())
+    sizes = [
+        count_parameters(SiamRPN(one.widths, one.head, one.backbone))
+        for one in load_yaml(DistillConfig, recipe).students
+    ]
+    assert f"{sizes[0]:,}" in recipe.read_text() and sizes[0] < sizes[1]
     values["students"][0] |= {"widths": [4, 2, 4, 4, 3], "pretrained": False}
     values["students"] = values["students"][:1]
     values |= {"teacher": config.teacher, "pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0}
