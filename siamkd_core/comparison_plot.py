@@ -22,6 +22,7 @@ def plot(costs: Sequence[Cost]) -> bytes:
         ConfigError: no model has an accuracy.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     known = [cost.accuracy.auc for cost in costs if cost.accuracy]
     if not known:
@@ -42,6 +43,9 @@ def plot(costs: Sequence[Cost]) -> bytes:
         for cost, value in zip(costs, values, strict=True):
             _show(axes, cost, value, f"C{families.index(cost.family)}")
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(min(values) / 1.6, max(values) * 2.5)
         axes.set_ylim(low - 0.3 * room, high + 0.3 * room)
         axes.set_xlabel(label)
