@@ -1,4 +1,4 @@
-"""Models side by side: the table of what each costs, for the terminal and as Markdown."""
+"""Models side by side: the table of what each costs and how well it tracks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from siamkd_core.accuracy import Accuracy
 from siamkd_core.benchmark import Timing
 from siamkd_core.complexity import Complexity
 from siamkd_core.report import table_row
@@ -20,23 +21,35 @@ model, loading it and tracking; on the CPU the highest resident memory less that
 after its imports, on CUDA the most that PyTorch had allocated. Frame: median time of one update,
 batch 1, as the tracker runs it, without an adapting exemplar; network: the part that the network
 takes. The models took turns in one run. Smaller: parameters of the first model over this one's;
-faster: its time per frame over this one's, median of the rounds."""
+faster: its time per frame over this one's, median of the rounds. AUC and mean IoU: as an evaluation
+left them; a dash for a model without one, such as the fresh network of a recipe."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one model, told apart by its name, costs; memory in bytes."""
+    """What one model costs, and how well it tracks.
+
+    Attributes:
+        name: that tells it apart.
+        family: architecture, backbone and head, in words.
+        peak_memory: bytes.
+        accuracy: None where it was not measured.
+    """
 
     name: str
+    family: str
     complexity: Complexity
     timing: Timing
     peak_memory: int
+    accuracy: Accuracy | None = None
 
 
 def figures(cost: Cost, first: Cost) -> dict[str, str]:
     """What is printed of a model, by what it is; ``first`` is what the ratios refer to."""
     fixed, timing = cost.complexity, cost.timing
+    accuracy = cost.accuracy
     return {
+        "family": cost.family,
         "parameters": f"{fixed.parameters:,}",
         "file, MB": f"{fixed.file_bytes / 1e6:.2f}",
         "multiply-adds a frame, millions": f"{fixed.multiply_adds / 1e6:,.0f}",
@@ -46,6 +59,8 @@ def figures(cost: Cost, first: Cost) -> dict[str, str]:
         "of it the network, ms, median": f"{1e3 * timing.network_median:.2f}",
         "smaller": f"{first.complexity.parameters / fixed.parameters:.1f}x",
         "faster": f"{first.timing.ratio(timing):.2f}x",
+        "AUC": f"{accuracy.auc:.3f}" if accuracy else "-",
+        "mean IoU": f"{accuracy.mean_iou:.3f}" if accuracy else "-",
     }
 
 

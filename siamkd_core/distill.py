@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from siamkd_core.device import resolve_precision
@@ -152,6 +153,7 @@ class DistillTask(PairTask):
         """Weight and mean of each term that is in use; ``hard`` and ``truth`` (N,) are the losses
         of student and teacher against the truth."""
         config = self.config.terms(self.students[name])
+        ours, theirs = on_one_grid(student, teacher)
         made: dict[str, tuple[float, Callable[[], Tensor]]] = {
             "label": (config.label, lambda: self.family.label_loss(student, batch).mean()),
             "teacher_soft": (
@@ -165,12 +167,12 @@ class DistillTask(PairTask):
             "target_response": (
                 config.target_response,
                 lambda: target_response(
-                    student.exemplar, student.search, teacher.exemplar, teacher.search
+                    ours.exemplar, ours.search, theirs.exemplar, theirs.search
                 ).mean(),
             ),
             "feature_matching": (
                 config.feature_matching,
-                lambda: _match(network.get_submodule(ADAPTER), student, teacher).mean(),
+                lambda: _match(network.get_submodule(ADAPTER), ours, theirs).mean(),
             ),
             "stranger": (
                 self.config.stranger_weight,
@@ -203,6 +205,24 @@ class DistillTask(PairTask):
                 )
             )
         return torch.stack(found).mean(0)
+
+
+def on_one_grid(student: Answer, teacher: Answer) -> tuple[Answer, Answer]:
+    """Answers whose features can be compared cell by cell.
+
+    The cells of a ResNet lie half a stride beside those of the other backbones, one more in a row:
+    7x7 of an exemplar and not 6x6. The mean of four neighbours brings them there (our choice).
+    """
+    more = student.search.shape[-1] - teacher.search.shape[-1]
+    if more == 1:
+        return _between(student), teacher
+    return student, _between(teacher) if more == -1 else teacher
+
+
+def _between(answer: Answer) -> Answer:
+    """The features between the cells."""
+    exemplar, search = (F.avg_pool2d(part, 2, 1) for part in (answer.exemplar, answer.search))
+    return answer._replace(exemplar=exemplar, search=search)
 
 
 def _match(adapter: nn.Module, student: Answer, teacher: Answer) -> Tensor:

@@ -5,8 +5,8 @@ differs from ours, and is changed so that the function stays the same:
 
 - siamfc-pytorch reads RGB, we BGR (as DaSiamRPN and pysot do): the input channels of the first
   convolution turn round.
-- The BatchNorms of DaSiamRPN and pysot have an epsilon of 1e-5, our backbone's 1e-6: the difference
-  goes into the running variance.
+- The BatchNorms of DaSiamRPN and pysot have an epsilon of 1e-5, our AlexNet's 1e-6: the difference
+  goes into the running variance. A ResNet's is the same.
 - Our up-channel correlation is divided by the square root of what it sums
   (:class:`siamkd_core.siamrpn.UpChannelHead`): the exemplar's convolutions are multiplied by it.
 
@@ -27,6 +27,7 @@ from torch import Tensor
 from siamkd_core.alexnet import NORM_EPS
 from siamkd_core.errors import ModelFileError
 from siamkd_core.import_layouts import BLOCKS, LAYOUTS, Layout, tensor_names
+from siamkd_core.import_resnet import STEM, resnet_card, resnet_names
 from siamkd_core.modelfile import ModelCard, build_network, check_weights, new_card, save_model
 from siamkd_core.recipe import check_model_name
 from siamkd_core.siamfc import count_parameters
@@ -41,8 +42,10 @@ TRACKERS = {
     "otb": RpnTrackerConfig(penalty_k=0.22, window=0.40, size_rate=0.30),
     "big": RpnTrackerConfig(penalty_k=0.055, window=0.42, size_rate=0.295),
     "pysot": RpnTrackerConfig(search_size=287, penalty_k=0.16, window=0.40, size_rate=0.30),
+    "pysot-r50": RpnTrackerConfig(search_size=319, penalty_k=0.05, window=0.42, size_rate=0.38),
 }
-"""Tracker parameters that were published with the checkpoints."""
+"""Tracker parameters that were published with the checkpoints. The ResNet's search region was 255
+px, of which pysot used 25x25 cells; with 319 px we have as many."""
 
 
 def import_weights(
@@ -119,6 +122,8 @@ def convert(
         ModelFileError: lists the tensors that are missing, extra or misshapen, in the names of the
             file.
     """
+    if layout == "pysot" and STEM in weights:
+        return _resnet(weights, name, where)
     chosen = _spelling(weights, layout, where)
     kind = _head_kind(weights, chosen)
     names = tensor_names(chosen, kind)
@@ -139,6 +144,17 @@ def convert(
             assert card.head is not None
             mapped[key] = mapped[key] * (16 * card.head.width) ** 0.5
     return card, mapped
+
+
+def _resnet(
+    weights: Mapping[str, Tensor], name: str, where: str
+) -> tuple[ModelCard, dict[str, Tensor]]:
+    card = resnet_card(weights, name, where)
+    network = build_network(card)
+    names = resnet_names(network.state_dict())
+    renamed = {names.get(key, key): value for key, value in weights.items()}
+    check_weights(network, renamed, where, {ours: key for key, ours in names.items()})
+    return card, {ours: value.float() for ours, value in renamed.items()}
 
 
 def _spelling(weights: Mapping[str, Tensor], layout: str, where: str) -> Layout:

@@ -40,7 +40,8 @@ class ModelCard:
         architecture: family, one of :data:`siamkd_core.architectures.ARCHITECTURES`.
         widths: channel widths of the backbone.
         parameters: number of learnable values.
-        backbone: one of :data:`siamkd_core.siamfc.BACKBONES`.
+        backbone: one of the family's, :data:`siamkd_core.siamfc.BACKBONES` or
+            :data:`siamkd_core.siamrpn.BACKBONES`.
         head: of a siamrpn; None in other families.
         preprocessing: what the network is fed with.
         tracker: parameters of the tracker, chosen with this model; of its family's class.

@@ -1,16 +1,18 @@
-"""SiamRPN: a backbone, and a head that scores and refines anchors.
+"""SiamRPN and SiamRPN++: a backbone, and a head that scores and refines anchors.
 
 Li et al., "High Performance Visual Tracking with Siamese Region Proposal Network", 2018; the
 depth-wise head is that of Li et al., "SiamRPN++", 2019. Layers and sizes as in the authors' public
 DaSiamRPN and pysot; their AlexNet has no groups. Any channel widths; with DOUBLED_WIDTHS and a head
-of 512 the up-channel network has 90,436,132 parameters.
+of 512 the up-channel network has 90,436,132 parameters. SiamRPN++ is a ResNet with the depth-wise
+head: one a level, whose answers are added with weights that learn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +23,16 @@ from siamkd_core.anchors import ANCHORS
 from siamkd_core.efficientnet import EfficientNet
 from siamkd_core.errors import ConfigError
 from siamkd_core.network import SiameseNetwork
+from siamkd_core.resnet import ResNet
 from siamkd_core.xcorr import correlate_channels, correlate_kernels
 
+T = TypeVar("T")
 DOUBLED_WIDTHS = tuple(2 * width for width in TEACHER_WIDTHS)
-BACKBONES: Mapping[str, Callable[[Sequence[int]], AlexNet | EfficientNet]] = {
+BACKBONES: Mapping[str, Callable[[Sequence[int]], AlexNet | EfficientNet | ResNet]] = {
     "alexnet": partial(AlexNet, groups=1, last_norm=True),
     "efficientnet": EfficientNet,
+    "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
+    "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True),
 }
 
 
@@ -52,6 +58,9 @@ class HeadConfig:
 
 class SiamRPN(SiameseNetwork):
     """Siamese network with a region proposal head.
+
+    Attributes:
+        channels: of the backbone's features.
 
     :meth:`respond` gives (N, 5, A, R, R) float32: index 0 of axis 1 is a logit, 1..4 the deltas of
     a box, see :func:`siamkd_core.anchors.decode`. The published head has two class outputs an
@@ -80,14 +89,21 @@ class SiamRPN(SiameseNetwork):
         self.head_config = head or HeadConfig()
         features = BACKBONES[backbone](self.widths)
         self.backbone, self.channels = features, features.channels
-        self.head = _HEADS[self.head_config.kind](features.channels, self.head_config.width)
+        kind, width = _HEADS[self.head_config.kind], self.head_config.width
+        self.head: UpChannelHead | DepthwiseHead | LevelsHead
+        if isinstance(features, ResNet):
+            each = features.channels // features.levels
+            self.head = LevelsHead([kind(each, width) for _ in range(features.levels)])
+        else:
+            self.head = kind(features.channels, width)
 
     def kernels(self, features: Tensor) -> Tensor:
-        """Features (M, C, 6, 6) -> (M, ...), by the head."""
+        """Features (M, C, h, w) -> (M, ...), by the head."""
         return self.head.kernels(features)
 
     def respond(self, kernels: Tensor, search: Tensor) -> Tensor:
-        """Kernels (M, ...) and features (N, C, H, W) -> (N, 5, A, H - 5, W - 5) float32."""
+        """Kernels (M, ...) of h x w features and features (N, C, H, W) -> (N, 5, A, H - h + 1,
+        W - w + 1) float32."""
         return self.head.respond(kernels, search)
 
     def logits(self, response: Tensor) -> Tensor:
@@ -148,6 +164,42 @@ class DepthwiseHead(nn.Module):
         classes = self.score(score, search).unflatten(1, (2, ANCHORS))
         deltas = self.box(box, search).unflatten(1, (4, ANCHORS))
         return torch.cat([classes[:, 1:] - classes[:, :1], deltas], 1)
+
+
+class LevelsHead(nn.Module):
+    """A head for each level of features, and weights for their answers (SiamRPN++, eq. 3).
+
+    ``S = sum_l softmax(a)_l S_l`` for the scores, and the same with weights of their own for the
+    deltas; they begin equal.
+
+    Args:
+        heads: of one kind and width.
+    """
+
+    def __init__(self, heads: Sequence[UpChannelHead | DepthwiseHead]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+        self.score_weight = nn.Parameter(torch.zeros(len(heads)))
+        self.box_weight = nn.Parameter(torch.zeros(len(heads)))
+
+    def kernels(self, features: Tensor) -> Tensor:
+        """(M, L C, h, w) -> (M, ...): those of the levels, one behind the other."""
+        levels = features.chunk(len(self.heads), 1)
+        parts = [head.kernels(level) for head, level in self._each(levels)]
+        return torch.cat(parts, 1)
+
+    def respond(self, kernels: Tensor, search: Tensor) -> Tensor:
+        count = len(self.heads)
+        pairs = zip(kernels.chunk(count, 1), search.chunk(count, 1), strict=True)
+        answers = torch.stack([head.respond(*pair) for head, pair in self._each(pairs)])
+        # float32, whatever the network was converted to
+        score, box = (w.float().softmax(0) for w in (self.score_weight, self.box_weight))
+        weights = torch.stack([score, *[box] * 4], 1)
+        return torch.einsum("ld,lndars->ndars", weights, answers)
+
+    def _each(self, parts: Iterable[T]) -> Iterator[tuple[UpChannelHead | DepthwiseHead, T]]:
+        heads = (cast("UpChannelHead | DepthwiseHead", head) for head in self.heads)
+        return zip(heads, parts, strict=True)
 
 
 class _Branch(nn.Module):

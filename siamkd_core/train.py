@@ -24,7 +24,8 @@ class TrainConfig(RecipeConfig):
     Attributes:
         name: of the model file that comes out.
         architecture: family, one of :data:`siamkd_core.architectures.ARCHITECTURES`.
-        backbone: one of :data:`siamkd_core.siamfc.BACKBONES`.
+        backbone: one of the family's, :data:`siamkd_core.siamfc.BACKBONES` or
+            :data:`siamkd_core.siamrpn.BACKBONES`.
         widths: channel widths of the backbone.
         head: of a siamrpn.
         pretrained: start the backbone from an image classifier, see

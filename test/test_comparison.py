@@ -5,32 +5,42 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from synthetic import tiny_model
 
 from siamkd_core import benchmark
+from siamkd_core.accuracy import Accuracy, recorded, reported
 from siamkd_core.benchmark import BOX, Timing, measure, picture
 from siamkd_core.box import Box
 from siamkd_core.cli import main
 from siamkd_core.comparison import Cost, markdown, rows, terminal_table
+from siamkd_core.comparison_plot import plot
 from siamkd_core.complexity import Complexity
-from siamkd_core.errors import SiamkdError
+from siamkd_core.errors import ConfigError, DataError, SiamkdError
 from siamkd_core.footprint import cuda_peak, peak_memory
+from siamkd_core.metrics import measure as measure_boxes
 from siamkd_core.modelfile import ModelCard, read_card, save_model, write_card
+from siamkd_core.report import Report, Row, comma_separated
 from siamkd_core.siamfc import SiamFC, count_parameters
+from siamkd_core.siamrpn import HeadConfig, SiamRPN
 from siamkd_core.tracker import load_tracker
 from siamkd_core.tracker_config import TrackerConfig
 
+BOXES = np.array([[10.0, 10.0, 20.0, 20.0]] * 4)
 BIG = Cost(
     "big",
+    "siamrpn, alexnet, upchannel",
     Complexity(2_336_320, 9_361_000, 8_167_095_648),
     Timing(np.array([[0.030, 0.020, 0.040], [0.060, 0.060, 0.060]]), np.full((2, 3), 0.018)),
     70_000_000,
 )
 SMALL = Cost(
     "small",
+    "siamfc, efficientnet",
     Complexity(172_954, 704_000, 899_000_000),
     Timing(np.array([[0.010, 0.010, 0.010], [0.010, 0.010, 0.010]]), np.full((2, 3), 0.008)),
     7_500_000,
+    Accuracy(0.7204, 0.7321),
 )
 
 
@@ -39,6 +49,7 @@ def test_a_row_a_figure_and_a_column_a_model():
     assert header == ("", "big", "small")
     table = {name: values for name, *values in body}
     assert table == {
+        "family": ["siamrpn, alexnet, upchannel", "siamfc, efficientnet"],
         "parameters": ["2,336,320", "172,954"],
         "file, MB": ["9.36", "0.70"],
         "multiply-adds a frame, millions": ["8,167", "899"],
@@ -50,6 +61,8 @@ def test_a_row_a_figure_and_a_column_a_model():
         "smaller": ["1.0x", "13.5x"],
         # 3 in the first round, 6 in the second
         "faster": ["1.00x", "4.50x"],
+        "AUC": ["-", "0.720"],
+        "mean IoU": ["-", "0.732"],
     }
 
 
@@ -153,3 +166,66 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "twice" in capsys.readouterr().err
     assert main([*command, "--frames", "0"]) == 2
     assert main(["compare", "no_such_model"]) == 2
+
+
+def test_a_recipe_stands_beside_the_models(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("siamkd_core.footprint.peak_memory", lambda *_: 12_300_000)
+    small = tiny_model(tmp_path / "m")
+    card = read_card(small)
+    write_card(replace(card, measured={"eval": {"auc": 0.61, "mean_iou": 0.64}}), small)
+    recipe = tmp_path / "large.yaml"
+    recipe.write_text(
+        "{name: tiny, architecture: siamrpn, widths: [4, 5, 6, 6, 3],"
+        " head: {kind: depthwise, width: 7}}"
+    )
+    output, picture = tmp_path / "costs.md", tmp_path / "costs.png"
+    command = ["compare", str(recipe), str(small), "--rounds", "1", "--frames", "1"]
+    command += ["--device", "cpu", "--threads", "1", "--record", "eval"]
+    assert main([*command, "--output", str(output), "--plot", str(picture)]) == 0
+    text = output.read_text()
+    assert "|  | untrained/tiny | m/tiny |" in text
+    assert "| family | siamrpn, alexnet, depthwise | siamfc, alexnet |" in text
+    network = SiamRPN((4, 5, 6, 6, 3), HeadConfig("depthwise", 7))
+    assert f"| parameters | {count_parameters(network):,} | {card.parameters:,} |" in text
+    assert "| AUC | - | 0.610 |" in text and "| mean IoU | - | 0.640 |" in text
+    assert "--record eval" in text and str(recipe) in text
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"plot in {picture}" in capsys.readouterr().out
+    recipe.write_text("{name: tiny, architecture: siamrpn, widths: [4, 5, 6, 6, 3]}")
+    assert main(command) == 2
+    assert "needs a head" in capsys.readouterr().err
+
+
+def test_accuracy_is_that_of_an_evaluation(tmp_path):
+    rows = [
+        Row(n, measure_boxes(BOXES + shift, BOXES), 3, 1.0) for n, shift in (("a", 0), ("b", 3))
+    ]
+    report = Report("mine", tuple(rows))
+    (tmp_path / "mine.csv").write_text(comma_separated(report))
+    mean = report.mean.measures
+    found = reported(tmp_path, "mine")
+    assert found.auc == pytest.approx(mean.auc, abs=1e-6) and found.auc < 1
+    assert found.mean_iou == pytest.approx(mean.mean_iou, abs=1e-6)
+    assert reported(tmp_path, "other") is None
+    with pytest.raises(DataError, match="no folder"):
+        reported(tmp_path / "none", "mine")
+    (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"mine\.csv is no table"):
+        reported(tmp_path, "mine")
+    card = ModelCard("c", "siamfc", (2, 4, 4, 4, 2), 1, measured={"e": {"auc": 0.5}, "f": 3})
+    assert recorded(card, "nothing") is None
+    for name in ("e", "f"):
+        with pytest.raises(DataError, match=rf"measured\.{name} in the card of c"):
+            recorded(card, name)
+
+
+def test_the_plot_has_a_point_a_measured_model(monkeypatch):
+    points, lines = [], []
+    monkeypatch.setattr(Axes, "plot", lambda self, x, y, *a, **k: points.append((x, y)))
+    monkeypatch.setattr(Axes, "axvline", lambda self, x, *a, **k: lines.append(x))
+    assert plot([BIG, SMALL]).startswith(b"\x89PNG")
+    # milliseconds, then megabytes
+    assert points == [(pytest.approx(10.0), 0.7204), (pytest.approx(0.704), 0.7204)]
+    assert lines == [pytest.approx(50.0), pytest.approx(9.361)]
+    with pytest.raises(ConfigError, match="accuracy is known"):
+        plot([BIG])

@@ -12,7 +12,8 @@ from torch.utils.data import default_collate
 
 from siamkd_core.augment import AugmentConfig
 from siamkd_core.cli import main
-from siamkd_core.config import to_mapping
+from siamkd_core.complexity import complexity
+from siamkd_core.config import load_yaml, to_mapping
 from siamkd_core.distill import DistillTask, distill
 from siamkd_core.distill_config import DistillConfig, SharingConfig, StudentConfig, TermsConfig
 from siamkd_core.errors import ConfigError, ModelFileError
@@ -27,11 +28,14 @@ from siamkd_core.modelfile import build_network, load_model, new_card, save_mode
 from siamkd_core.pairs import PairsConfig, SourceConfig
 from siamkd_core.rpn_targets import rpn_targets
 from siamkd_core.sequences import read_sequence
-from siamkd_core.siamrpn import HeadConfig
+from siamkd_core.siamfc import count_parameters
+from siamkd_core.siamrpn import HeadConfig, SiamRPN
 from siamkd_core.tracker import load_tracker
 from siamkd_core.tracker_config import RpnTrackerConfig
+from siamkd_core.train import TrainConfig, train
 
 CPU = torch.device("cpu")
+RECIPES = Path(__file__).parent.parent / "config" / "distill"
 BETA = 1 / 9
 PAIRS = PairsConfig(
     sources=(SourceConfig(("*",)),),
@@ -251,10 +255,20 @@ def test_scores_that_nothing_trains_are_refused(config):
         replace(config, losses=boxes)
 
 
+@pytest.mark.parametrize("name", ["dstrpn", "dstrpn_resnet18"])
+def test_the_committed_recipes_are_whole(name):
+    path = RECIPES / f"{name}.yaml"
+    recipe, text = load_yaml(DistillConfig, path), path.read_text()
+    small, large = (
+        count_parameters(SiamRPN(one.widths, one.head, one.backbone)) for one in recipe.students
+    )
+    assert small < large and f"{small:,}" in text and f"{large:,}" in text
+    assert recipe.pairs.search_size == 239 and recipe.students[0].name == name
+
+
 def test_the_recipe_as_a_user_runs_it(config, data, tmp_path, capsys):
     """The committed recipe, only smaller."""
-    recipe = Path(__file__).parent.parent / "config" / "distill" / "dstrpn.yaml"
-    values = yaml.safe_load(recipe.read_text())
+    values = yaml.safe_load((RECIPES / "dstrpn.yaml").read_text())
     values["students"][0] |= {"widths": [4, 2, 4, 4, 3], "pretrained": False}
     values["students"] = values["students"][:1]
     values |= {"teacher": config.teacher, "pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0}
@@ -267,3 +281,35 @@ def test_the_recipe_as_a_user_runs_it(config, data, tmp_path, capsys):
     assert main([*call, "--dry-run"]) == 0
     assert main([*call, "--output", str(tmp_path / "run")]) == 0
     assert "dstrpn.safetensors" in capsys.readouterr().out
+
+
+def test_a_resnet_teaches_a_smaller_one_and_an_alexnet(config, data, tmp_path):
+    """SiamRPN++, from label to student to tracker."""
+    widths = (4, 3, 4, 4, 5, 3)
+    plain = TrainConfig(
+        name="large",
+        architecture="siamrpn",
+        backbone="resnet50",
+        widths=widths,
+        head=HeadConfig("depthwise", 4),
+        pairs=PAIRS,
+        epochs=1,
+        pairs_per_epoch=8,
+        batch_size=4,
+        lr=0.01,
+        workers=0,
+    )
+    path = train(plain, data, tmp_path / "large", "cpu", "float32", "abc")
+    small = StudentConfig("small", (3, 2, 3, 3, 3, 2), "resnet18", HeadConfig("depthwise", 3))
+    config = replace(config, teacher=str(path), students=(small, INTELLIGENT), epochs=1)
+    config = replace(config, losses=TermsConfig(feature_matching=0.1), pairs_per_epoch=8)
+    found = distill(config, data, tmp_path / "students", "cpu", "float32", "abc")
+    rows = list(csv.DictReader((tmp_path / "students" / "metrics.csv").open()))
+    for name in ("small", "intelligent"):
+        for term in ("target_response", "feature_matching", "teacher_soft"):
+            assert float(rows[0][f"loss/{name}/{term}"]) > 0
+    card = load_model(found[0])[1]
+    assert (card.backbone, card.widths, card.head) == (small.backbone, small.widths, small.head)
+    done = run_sequence(load_tracker(found[0], "cpu", "float32"), read_sequence(data / "held"))
+    assert done.boxes.shape == (5, 4)
+    assert complexity(path).multiply_adds > complexity(found[0]).multiply_adds > 0

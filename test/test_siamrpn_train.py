@@ -182,7 +182,8 @@ def test_the_committed_recipes_are_whole():
     from siamkd_core.config import load_yaml
 
     folder = Path(__file__).parent.parent / "config" / "train"
-    for name, parameters in (("siamrpn", 22_632_932), ("siamrpn_quarter", 1_423_796)):
+    sizes = {"siamrpn": 22_632_932, "siamrpn_doubled": 90_436_132, "siamrpn_quarter": 1_423_796}
+    for name, parameters in sizes.items():
         config = load_yaml(TrainConfig, folder / f"{name}.yaml")
         family_of(config.architecture, config, torch.float32)
         c, f = config.widths[-1], config.head.width

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from siamkd_core.accuracy import Accuracy
+    from siamkd_core.modelfile import ModelCard
     from siamkd_core.tracker import Tracker
 
-HELP = "measure models side by side: size, multiply-adds, memory, time per frame"
+HELP = "measure models side by side: size, multiply-adds, memory, time per frame; and accuracy"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="shipped name or path of a .safetensors; ratios refer to the first",
+        help="shipped name, path of a .safetensors, or a YAML recipe of `siamkd train`, whose "
+        "network gets fresh weights; ratios refer to the first",
     )
     parser.add_argument("--output", metavar="FILE.md", help="write the table as Markdown too")
+    parser.add_argument("--plot", metavar="FILE.png", help="plot accuracy against time and size")
+    accuracy = parser.add_mutually_exclusive_group()
+    accuracy.add_argument("--record", metavar="SET", help="accuracy that `evaluate --record` wrote")
+    accuracy.add_argument("--results", metavar="DIR", help="accuracy in `evaluate --output DIR`")
     parser.add_argument("--rounds", type=int, default=30, help="turns of each model (30)")
     parser.add_argument("--frames", type=int, default=10, help="timed frames of a turn (10)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -31,46 +38,93 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import tempfile
+
+    from siamkd_core.errors import ConfigError
+    from siamkd_core.untrained import is_recipe, untrained_model
+
+    if min(args.rounds, args.frames) < 1:
+        raise ConfigError("--rounds and --frames must be at least 1")
+    with tempfile.TemporaryDirectory() as folder:
+        models = [
+            str(untrained_model(model, Path(folder) / Path(model).stem / "untrained"))
+            if is_recipe(model)
+            else model
+            for model in args.models
+        ]
+        return compare(args, models)
+
+
+def compare(args: argparse.Namespace, paths: list[str]) -> int:
+    """Measure the models, print and write what was asked for."""
     from rich.console import Console
     from rich.progress import Progress
 
     from siamkd_core.benchmark import measure
     from siamkd_core.comparison import Cost, markdown, terminal_table
+    from siamkd_core.comparison_plot import plot
     from siamkd_core.complexity import complexity
-    from siamkd_core.errors import ConfigError, SiamkdError
+    from siamkd_core.errors import ConfigError
     from siamkd_core.footprint import peak_memory
-    from siamkd_core.modelfile import tell_apart, write_atomically
+    from siamkd_core.modelfile import tell_apart
     from siamkd_core.tracker import load_tracker
 
-    if min(args.rounds, args.frames) < 1:
-        raise ConfigError("--rounds and --frames must be at least 1")
-    models = dict(zip(tell_apart(args.models), args.models, strict=True))
-    if len(models) < len(args.models):
+    models = dict(zip(tell_apart(paths), paths, strict=True))
+    if len(models) < len(paths):
         raise ConfigError("a model is named twice; each can be compared once")
     options = (args.device, args.precision)
     fixed = {name: complexity(model) for name, model in models.items()}
     trackers = {name: load_tracker(model, *options, args.threads) for name, model in models.items()}
+    known = {name: accuracy(args, one.card) for name, one in trackers.items()}
     memory = {
         name: peak_memory(model, *options, args.threads or 0) for name, model in models.items()
     }
     with Progress() as progress:
         bar = progress.add_task("time per frame", total=args.rounds)
         timings = measure(trackers, args.rounds, args.frames, lambda: progress.advance(bar))
-    costs = [Cost(name, fixed[name], timings[name], memory[name]) for name in models]
+    costs = [
+        Cost(name, family(one.card), fixed[name], timings[name], memory[name], known[name])
+        for name, one in trackers.items()
+    ]
     facts = environment(trackers) | {"command": f"`{command(args)}`"}
     console = Console()
     console.print(terminal_table(costs))
     for key, value in facts.items():
         console.print(f"{key}: {value}", highlight=False, markup=False, soft_wrap=True)
     if args.output:
-        path = Path(args.output)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, markdown(costs, facts).encode())
-        except OSError as error:
-            raise SiamkdError(f"cannot write {path}: {error.strerror or error}") from error
-        print(f"table in {path}")
+        write(Path(args.output), markdown(costs, facts).encode(), "table")
+    if args.plot:
+        write(Path(args.plot), plot(costs), "plot")
     return 0
+
+
+def accuracy(args: argparse.Namespace, card: ModelCard) -> Accuracy | None:
+    """That of a model, if it was asked for and is known."""
+    from siamkd_core.accuracy import recorded, reported
+
+    # a recipe's fresh network has the name of the trained one, and no training
+    if args.results and card.training:
+        return reported(Path(args.results), card.name)
+    return recorded(card, args.record) if args.record else None
+
+
+def family(card: ModelCard) -> str:
+    """Architecture, backbone and head in words."""
+    head = f", {card.head.kind}" if card.head else ""
+    return f"{card.architecture}, {card.backbone}{head}"
+
+
+def write(path: Path, data: bytes, what: str) -> None:
+    """Write a file, whole or not, and say so."""
+    from siamkd_core.errors import SiamkdError
+    from siamkd_core.modelfile import write_atomically
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
+    except OSError as error:
+        raise SiamkdError(f"cannot write {path}: {error.strerror or error}") from error
+    print(f"{what} in {path}")
 
 
 def environment(trackers: dict[str, Tracker]) -> dict[str, str]:
@@ -103,7 +157,7 @@ def command(args: argparse.Namespace) -> str:
     for option in ("device", "precision"):
         if getattr(args, option) != "auto":
             words += [f"--{option}", getattr(args, option)]
-    for option in ("threads", "output"):
+    for option in ("threads", "record", "results", "output", "plot"):
         if getattr(args, option):
             words += [f"--{option}", str(getattr(args, option))]
     return shlex.join(words)

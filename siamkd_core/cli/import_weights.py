@@ -7,7 +7,7 @@ from pathlib import Path
 
 HELP = "make a model of a public checkpoint: siamfc-pytorch, DaSiamRPN, pysot"
 LAYOUTS = ("siamfc-pytorch", "dasiamrpn", "pysot")
-TRACKERS = ("vot", "otb", "big", "pysot")
+TRACKERS = ("vot", "otb", "big", "pysot", "pysot-r50")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
