@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from measure_latency import CLIP_FRAMES, SIDE, Run, machine, place, write_clip
+from measure_latency import Run, machine
+from patch_scene import CLIP_FRAMES, SIDE, place, write_clip
 
 from siamkd_core.image import read_image
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import signal
@@ -28,13 +27,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+from patch_scene import SIDE, place, write_clip
 
 ROOT = Path(__file__).resolve().parent.parent
-CLIP_FRAMES = 60
-SIDE = 60
-RADIUS = 40
 WARM_UP = 3.0
 """Seconds at the start that are not counted: discovery, first allocations."""
 PATIENCE = 60.0
@@ -123,30 +119,6 @@ def measure_all(args: argparse.Namespace) -> str:
                 runs.append((tracker, measure(args, size, clip, tracker, Path(folder))))
     rclpy.shutdown()
     return report(args, runs)
-
-
-def place(n: int, width: int, height: int) -> tuple[int, int]:
-    """Left top corner of the target in frame `n`: a circle over the clip's length, 4 px a frame."""
-    angle = 2 * math.pi * n / CLIP_FRAMES
-    x = (width - SIDE) / 2 + RADIUS * math.cos(angle)
-    y = (height - SIDE) / 2 + RADIUS * math.sin(angle)
-    return int(x), int(y)
-
-
-def write_clip(folder: Path, width: int, height: int) -> Path:
-    """A vivid patch over a blurred background, as uncompressed images: cheap to read."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (height, width, 3), np.uint8)
-    background = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), noise, 60, 190, cv2.NORM_MINMAX)
-    cells = rng.integers(0, 256, (8, 8, 3), np.uint8)
-    patch = cv2.resize(cells, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
-    for n in range(CLIP_FRAMES):
-        image = np.array(background)
-        x, y = place(n, width, height)
-        image[y : y + SIDE, x : x + SIDE] = patch
-        cv2.imwrite(str(folder / f"{n:03d}.bmp"), image)
-    return folder
 
 
 def measure(
