@@ -49,6 +49,14 @@ def test_what_was_asked_for_is_no_fault() -> None:
     assert (ledger.results, ledger.boxes) == (4, 3)
 
 
+def test_a_late_box_may_come_too_late_on_a_busy_machine() -> None:
+    ledger = with_target()
+    ledger.demand(Demand("late", "box 2", may=" old; "))
+    ledger.status(status("a-1", "box refused: on a frame 6 s old; the kept frames"))
+    assert not ledger.faults and not ledger.waiting
+    assert ledger.done["late, refused as the machine was busy"] == 1
+
+
 @pytest.mark.parametrize(
     ("demand", "said"),
     [

@@ -19,12 +19,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from demo_processes import Child, ProcessDied, isolate
+from demo_processes import Child, ProcessDied, Value, isolate
 from patch_scene import SIDE, place
 from soak_ledger import Demand, Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZE = (640, 480)
+SIZE = (320, 240)
+RING = 16
+"""Megabytes of images that the tracker keeps. Small, so that the ring is full at any rate that the
+machine allows: a ring that fills later would look like a leak."""
+LATE = 0.3
+"""Seconds that a box may be drawn late: well within the ring at 60 Hz."""
 PATIENCE = 30.0
 """Seconds in which a demand must show its effect: the processor may be shared with others."""
 START_LIMIT = 180.0
@@ -68,7 +73,8 @@ def main() -> int:
     from soak_memory import judge, write_plot, write_table
 
     rclpy.init()
-    tracker = Child("tracker", {"model": args.model}, args.output)
+    options: dict[str, Value] = {"model": args.model, "ring_megabytes": RING}
+    tracker = Child("tracker", options, args.output)
     soak = Soak(args, tracker)
     try:
         soak.run()
@@ -257,11 +263,13 @@ class Soak:
         shown = list(self.camera.shown)
         if not shown:
             return
-        frame = self.chance.choice(shown) if kind == "late box" else shown[-1]
+        recent = [one for one in shown if shown[-1].stamp - one.stamp <= LATE * 10**9]
+        frame = self.chance.choice(recent) if kind == "late box" else shown[-1]
         x, y = place(frame.number, *SIZE)
         values = [x + SIDE / 2, y + SIDE / 2, float(SIDE), float(SIDE)]
-        stamp = 0 if kind == "box" else frame.stamp
-        name, says = f"good boxes, {'newest' if kind == 'box' else 'earlier'} image", ""
+        stamp = frame.stamp if kind == "late box" else 0
+        may = " old; " if kind == "late box" else ""
+        name, says = f"good boxes, {'earlier' if may else 'newest'} image", ""
         if kind == "bad box":
             fault = self.chance.choice(sorted(BAD_BOXES))
             name, says = f"bad boxes, {fault}", BAD_BOXES[fault]
@@ -274,10 +282,10 @@ class Soak:
             elif fault == "outside":
                 values[0] = -500.0
             else:
-                stamp += 60 * 10**9 * (1 if fault == "future" else -1)
+                stamp = frame.stamp + 60 * 10**9 * (1 if fault == "future" else -1)
         self._given += 1
         label = f"box {self._given}"
-        self.ledger.demand(Demand(name, label, says))
+        self.ledger.demand(Demand(name, label, says, may))
         message = Detection2D()
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
         centre = message.bbox.center.position

@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 
 SECOND = 10**9
-KEPT = 60
+KEPT = 30
 """Good images that are remembered, so that a box can be drawn on one of them."""
 NONSENSE: dict[str, tuple[str, int | str]] = {
     "zero_size": ("width", 0),
@@ -22,7 +22,7 @@ NONSENSE: dict[str, tuple[str, int | str]] = {
     "length": ("height", 7),
     "encoding": ("encoding", "h264"),
     "out_of_order": ("stamp", -SECOND // 5),
-    "other_size": ("encoding", "mono8"),  # fits itself with the width of the step
+    "other_size": ("encoding", "mono8"),
 }
 
 
@@ -80,7 +80,8 @@ class Camera:
         message.encoding, message.data = whole.encoding, whole.data
         stamp = time.time_ns() + self._offset
         if reason == "other_size":
-            message.width = whole.step
+            # a row holds that many grey pixels; three images of one size would be a new camera mode
+            message.width = chance.randint(whole.width + 1, whole.step)
         if field == "stamp":
             stamp += int(value)
         else:

@@ -21,11 +21,13 @@ class Demand:
         kind: for the count.
         label: of a box; empty for what drops the target.
         says: what the reason of the refusal or of the drop must contain; empty for a good box.
+        may: what the reason of a refusal may contain that a good box can meet on a busy machine.
     """
 
     kind: str
     label: str = ""
     says: str = ""
+    may: str = ""
 
     @property
     def good(self) -> bool:
@@ -78,12 +80,13 @@ class Ledger:
         reason, target = values["reason"], values["target_id"]
         demand = self._waiting
         if reason.startswith(REFUSED):
-            if demand is None or not demand.label or not demand.says or demand.says not in reason:
+            wanted = (demand.says or demand.may) if demand and demand.label else ""
+            if demand is None or not wanted or wanted not in reason:
                 self.faults.append(f"{reason}, though asked: {demand}")
                 return
             if target != self.target:
                 self.faults.append(f"{demand} cost the target {self.target}")
-            self._settle(demand)
+            self._settle(demand, ", refused as the machine was busy" if demand.good else "")
         elif not target:
             expected = demand is not None and not demand.label and demand.says in reason
             if demand is not None and expected:
@@ -114,6 +117,6 @@ class Ledger:
         if known != label:
             self.faults.append(f"a box with id {target} and label {label!r} that nobody asked for")
 
-    def _settle(self, demand: Demand) -> None:
-        self.done[demand.kind] += 1
+    def _settle(self, demand: Demand, how: str = "") -> None:
+        self.done[demand.kind + how] += 1
         self._waiting = None
