@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from demo_processes import Child, ProcessDied, Value, isolate
-from patch_scene import SIDE, place
 from soak_ledger import Demand, Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,8 +27,6 @@ SIZE = (320, 240)
 RING = 16
 """Megabytes of images that the tracker keeps. Small, so that the ring is full at any rate that the
 machine allows: a ring that fills later would look like a leak."""
-LATE = 0.3
-"""Seconds that a box may be drawn late: well within the ring at 60 Hz."""
 PATIENCE = 30.0
 """Seconds in which a demand must show its effect: the processor may be shared with others."""
 START_LIMIT = 180.0
@@ -38,14 +35,6 @@ PAUSES = (0.5, 3.0)
 JUMPED = "stamps that jumped back"
 ENOUGH = 20
 """Malformed images of a kind of which at least one must have arrived; images go best effort."""
-BAD_BOXES = {
-    "tiny": "under one pixel",
-    "not finite": "not finite",
-    "empty": "must be positive",
-    "outside": "outside",
-    "old": " old; ",
-    "future": "ahead",
-}
 ACTIONS = {
     "box": 10,
     "late box": 5,
@@ -70,9 +59,11 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     isolate(ROOT / "config" / "fastdds.xml")
     import rclpy
+    from rclpy.signals import SignalHandlerOptions
     from soak_memory import judge, write_plot, write_table
 
-    rclpy.init()
+    # Ctrl-C ends the soak, and what was seen until then is reported
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     options: dict[str, Value] = {"model": args.model, "ring_megabytes": RING}
     tracker = Child("tracker", options, args.output)
     soak = Soak(args, tracker)
@@ -130,6 +121,8 @@ class Soak:
         self._given = 0
         self._nonsense = 0  # malformed images still to be sent
         self._silent_until = math.inf  # until the tracker is there
+        self._restarted: int | None = None  # number of the restart that is not over yet
+        self._results_then: int | None = None  # results when its silence ended
         self._since = 0.0  # when the waiting demand was made
         self._next = 0.0  # when the next action is due
         self._event = ""
@@ -153,7 +146,7 @@ class Soak:
                 if now - self._since > PATIENCE:
                     self.ledger.give_up()
                 self._next = now + self.chance.uniform(*PAUSES)
-            elif now > self._next and now > self._silent_until and not self._nonsense:
+            elif now > self._next and not self._nonsense and self._is_back(now):
                 self._act(now)
                 self._next = now + self.chance.uniform(*PAUSES)
             self._turn()
@@ -224,6 +217,23 @@ class Soak:
                     self.camera.publish()
         self._executor.spin_once(timeout_sec=max(self._published + period - time.monotonic(), 0.0))
 
+    def _is_back(self, now: float) -> bool:
+        """Whether results come again after the camera's latest restart."""
+        if self._restarted is None:
+            return True
+        if now > self._silent_until and self._results_then is None:
+            self._results_then = self.ledger.results
+        if self._results_then is None:
+            return False
+        # one may have been on its way
+        back = self.ledger.results > self._results_then + 1
+        if not back and now - self._silent_until > PATIENCE:
+            self.ledger.faults.append(f"no results after restart {self._restarted}")
+        elif not back:
+            return False
+        self._restarted = self._results_then = None
+        return True
+
     def _sample(self, seconds: float) -> None:
         from soak_memory import Sample
 
@@ -245,6 +255,7 @@ class Soak:
             self.camera.restart()
             self._silent_until = now + self.chance.uniform(0.0, 3.0)
             self.ledger.done["restarts of the camera"] += 1
+            self._restarted = self.ledger.done["restarts of the camera"]
         elif kind == "jump":
             self.ledger.demand(Demand(JUMPED, says="jumped back"))
             self.camera.jump(-self.chance.uniform(2.0, 3600.0))
@@ -257,42 +268,14 @@ class Soak:
             self._give(kind)
 
     def _give(self, kind: str) -> None:
-        """A good box for the newest image or one of the last second, or a bad box."""
-        from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
+        from soak_boxes import make_box
 
-        shown = list(self.camera.shown)
-        if not shown:
+        if not self.camera.shown:
             return
-        recent = [one for one in shown if shown[-1].stamp - one.stamp <= LATE * 10**9]
-        frame = self.chance.choice(recent) if kind == "late box" else shown[-1]
-        x, y = place(frame.number, *SIZE)
-        values = [x + SIDE / 2, y + SIDE / 2, float(SIDE), float(SIDE)]
-        stamp = frame.stamp if kind == "late box" else 0
-        may = " old; " if kind == "late box" else ""
-        name, says = f"good boxes, {'earlier' if may else 'newest'} image", ""
-        if kind == "bad box":
-            fault = self.chance.choice(sorted(BAD_BOXES))
-            name, says = f"bad boxes, {fault}", BAD_BOXES[fault]
-            if fault == "tiny":
-                values[2:] = [0.5, 0.5]
-            elif fault == "not finite":
-                values[self.chance.randrange(4)] = self.chance.choice([math.nan, math.inf])
-            elif fault == "empty":
-                values[3] = 0.0
-            elif fault == "outside":
-                values[0] = -500.0
-            else:
-                stamp = frame.stamp + 60 * 10**9 * (1 if fault == "future" else -1)
         self._given += 1
-        label = f"box {self._given}"
-        self.ledger.demand(Demand(name, label, says, may))
-        message = Detection2D()
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
-        centre = message.bbox.center.position
-        centre.x, centre.y, message.bbox.size_x, message.bbox.size_y = values
-        hypothesis = ObjectHypothesisWithPose()
-        hypothesis.hypothesis.class_id = label
-        message.results.append(hypothesis)
+        shown = list(self.camera.shown)
+        demand, message = make_box(kind, f"box {self._given}", shown, SIZE, self.chance)
+        self.ledger.demand(demand)
         self._boxes.publish(message)
 
     def _on_status(self, message: Any) -> None:

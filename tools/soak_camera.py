@@ -11,6 +11,7 @@ import patch_scene
 import rclpy
 from rclpy.context import Context
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 SECOND = 10**9
@@ -96,7 +97,7 @@ class Camera:
 
     def _start(self) -> None:
         self._context = Context()
-        rclpy.init(context=self._context)
+        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node("camera", context=self._context)
         profile = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
         self._publisher = self._node.create_publisher(Image, "image", profile)
