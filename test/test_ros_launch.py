@@ -118,7 +118,7 @@ def test_what_is_given_reaches_the_tracker_and_the_rest_is_the_params_files(valu
     own = ("model", "backend", "device", "image_transport")
     context.launch_configurations.update(dict.fromkeys(own, value))
     context.launch_configurations["params_file"] = "mine.yaml"
-    context.launch_configurations |= {"image": "/front/image", "namespace": "robot"}
+    context.launch_configurations.update({"image": "/front/image", "namespace": "robot"})
     context.launch_configurations["use_sim_time"] = "true"
     made.Node = lambda **options: options
     (tracker,) = made.nodes(context)
