@@ -11,6 +11,7 @@ from siamkd_core.box import Box
 from siamkd_core.image import Image
 from siamkd_core.longterm import ShortTermTracker
 from siamkd_core.tracker import Track
+from siamkd_core.tracker_config import SearchConfig
 
 
 class _Given(NamedTuple):
@@ -48,6 +49,10 @@ class FallbackTracker:
     @property
     def initialised(self) -> bool:
         return self.tracker.initialised
+
+    @property
+    def config(self) -> SearchConfig:
+        return self.tracker.config
 
     def init(self, image: Image, box: Box) -> None:
         """As :meth:`siamkd_core.tracker.Tracker.init`."""

@@ -1,17 +1,20 @@
-"""A tracker that knows when its target is gone and waits for it: short-term tracker + presence.
+"""A tracker that knows when its target is gone and looks for it: short-term tracker + presence.
 
-In the terms of the VOT-LT challenge: it reports absence, and looks for the target again around
-the place where it was last seen.
+In the terms of the VOT-LT challenge: it reports absence, and finds the target again wherever in the
+image it comes back. One look an image, so an image without the target costs no more than another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from siamkd_core.box import Box
 from siamkd_core.image import Image
 from siamkd_core.presence import Presence, PresenceConfig, State
+from siamkd_core.rescan import looks, reach
 from siamkd_core.tracker import Track
+from siamkd_core.tracker_config import SearchConfig
 
 
 class ShortTermTracker(Protocol):
@@ -19,6 +22,9 @@ class ShortTermTracker(Protocol):
 
     @property
     def initialised(self) -> bool: ...
+
+    @property
+    def config(self) -> SearchConfig: ...
 
     def init(self, image: Image, box: Box) -> None: ...
 
@@ -31,6 +37,11 @@ class ShortTermTracker(Protocol):
 
 class LongTermTracker:
     """Follows one target and judges in every image whether it is there.
+
+    A lost target is looked for at one place an image, in the order of
+    :func:`siamkd_core.rescan.looks` and in the size it was last seen in. What scores
+    ``recover_score`` there is followed; it is the target once that has lasted ``recover_after``,
+    and otherwise the search goes on at the next place.
 
     An error in :meth:`init` or :meth:`update` leaves the target and the state as they were.
 
@@ -45,6 +56,8 @@ class LongTermTracker:
         self._tracker = tracker
         self._presence = Presence(self.config)
         self._seen = Box(0.0, 0.0, 0.0, 0.0)  # where the target was last seen for sure
+        self._places: Iterator[Box] | None = None  # where to look next; None while not lost
+        self._size = (0, 0)  # (width, height) of the image that they belong to
 
     @property
     def state(self) -> State:
@@ -70,7 +83,7 @@ class LongTermTracker:
             ImageError, BoxError: cannot be tracked.
         """
         self._tracker.init(image, box)
-        self._seen, self.score = box, 1.0
+        self._seen, self.score, self._places = box, 1.0, None
         self._presence = Presence(self.config)
         self._presence.start()
 
@@ -90,11 +103,18 @@ class LongTermTracker:
         self.score = track.score
         state = self._presence.update(track.score, elapsed)
         if state is State.TRACKING:
-            self._seen = track.box
+            self._seen, self._places = track.box, None
         elif state is State.LOST and not track.score >= self.config.recover_score:
-            # what is not the target must not be followed: keep looking where it was last seen
-            self._tracker.move_to(self._seen)
+            # what is not the target must not be followed
+            self._tracker.move_to(self._next_place(image))
         return track
+
+    def _next_place(self, image: Image) -> Box:
+        size = (image.shape[1], image.shape[0])
+        if self._places is None or size != self._size:
+            found_within = reach(self._seen, self._tracker.config.search_size)
+            self._places, self._size = looks(self._seen, size, found_within), size
+        return next(self._places)
 
     def rescale(self, factor: float) -> None:
         """The next images show the same view, ``factor`` times as large.
@@ -102,7 +122,7 @@ class LongTermTracker:
         Raises:
             SiamkdError: no target.
         """
-        self._seen = Box(*(factor * value for value in self._seen))
+        self._seen, self._places = Box(*(factor * value for value in self._seen)), None
         self._tracker.move_to(self._seen)
 
     def reset(self) -> None:

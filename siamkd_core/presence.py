@@ -65,7 +65,8 @@ class Presence:
 
     Attributes:
         state: see the module's table.
-        unseen: seconds of video since the score was last at `tracking_score` or above.
+        unseen: seconds of video since the score was last at `tracking_score` or above; a lost
+            target's counts until it is back.
     """
 
     def __init__(self, config: PresenceConfig | None = None) -> None:
@@ -99,13 +100,14 @@ class Presence:
         config = self.config
         elapsed = min(max(elapsed, 0.0), MAX_STEP)
         seen = score >= config.tracking_score
-        self.unseen = 0.0 if seen else self.unseen + elapsed
         if seen:
             self._low = 0.0
         elif not score >= config.uncertain_score:
             self._low += elapsed
         self._high = self._high + elapsed if score >= config.recover_score else 0.0
         self.state = self._next(score)
+        # what scores high while the target is lost may be anything
+        self.unseen = 0.0 if seen and self.state is not State.LOST else self.unseen + elapsed
         return self.state
 
     def _next(self, score: float) -> State:

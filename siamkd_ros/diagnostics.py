@@ -84,7 +84,7 @@ def camera_task(snapshot: Snapshot, silent_for: float, timeout: float, offers: s
 
     Args:
         silent_for: seconds since an image arrived; infinite if none ever did.
-        timeout: seconds from which on that is an error.
+        timeout: seconds from which on that is an error, and the same picture a warning.
         offers: who publishes on the topic, in words; shown when nothing arrives.
     """
     new = sum(snapshot.new_rejects.values())
@@ -92,6 +92,8 @@ def camera_task(snapshot: Snapshot, silent_for: float, timeout: float, offers: s
     if silent_for > timeout:
         ever = "yet" if silent_for == float("inf") else f"for {silent_for:.1f} s"
         level, message = Level.ERROR, f"no image {ever}; {offers}"
+    elif snapshot.frozen > timeout:
+        level, message = Level.WARN, frozen_picture(snapshot.frozen)
     elif new:
         level, message = Level.WARN, f"{new} refused in the last second, most for {worst}"
     else:
@@ -104,12 +106,18 @@ def camera_task(snapshot: Snapshot, silent_for: float, timeout: float, offers: s
         "image_bytes": str(snapshot.image_bytes),
         "unstamped": str(snapshot.unstamped),
         "stamped_in_future": str(snapshot.future),
+        "same_picture_s": f"{snapshot.frozen:.1f}",
         "rejected": str(sum(snapshot.rejects.values())),
     }
     if snapshot.age:
         values |= _spread_values("age_ms", snapshot.age)
     values |= {f"rejected.{reason}": str(n) for reason, n in sorted(snapshot.rejects.items())}
     return Task("camera", level, message, values)
+
+
+def frozen_picture(seconds: float) -> str:
+    """That the camera sends one picture for so long."""
+    return f"the same picture for {seconds:.1f} s: a camera that hangs, or a paused simulation?"
 
 
 def tracker_task(

@@ -125,7 +125,7 @@ class TrackerParameters(ParameterSet):
     )
     image_timeout: float = parameter(
         1.0,
-        "Without an image for this long, /diagnostics says so and what the publishers offer",
+        "Without a new picture for this long, /diagnostics says so and what the publishers offer",
         unit="s",
         low=0.1,
         high=60.0,

@@ -17,6 +17,8 @@ WINDOW = 300
 GAP = 1.5
 # Seconds from which on an interval is a camera that stood still, not images lost on the way.
 PAUSE = 1.0
+# So many intervals that agree with each other, and not with the usual one, are another rate.
+NEW_RATE = 8
 
 
 class Spread(NamedTuple):
@@ -41,6 +43,7 @@ class Snapshot:
             the stamps are.
         rate, processed_rate: Hz, since the snapshot before.
         interval: usual time between image stamps, seconds; None with too few images.
+        frozen: seconds for which the same picture has come again and again; 0 if the latest is new.
         age: seconds from an image's stamp to its arrival.
         image_bytes: size of the latest image.
         stages: spread per stage; only stages with samples.
@@ -60,6 +63,7 @@ class Snapshot:
     rate: float
     processed_rate: float
     interval: float | None
+    frozen: float
     age: Spread | None
     image_bytes: int
     last_arrival: float | None
@@ -85,6 +89,7 @@ class Statistics:
         self._reported: tuple[float, Counter[str]] | None = None
         self._image_bytes = 0
         self._last_arrival: float | None = None
+        self._changed_at = 0.0  # arrival of the first image of the present picture
         self.clear_windows()
 
     def clear_windows(self) -> None:
@@ -97,17 +102,22 @@ class Statistics:
             self._last_stamp = 0.0
             self._usual: float | None = None
 
-    def received(self, stamp: float, arrival: float, now: float, size: int) -> None:
+    def received(
+        self, stamp: float, arrival: float, now: float, size: int, same: bool = False
+    ) -> None:
         """Count an image that passed the checks.
 
         Args:
             stamp, now: the image's and our ROS clock, seconds; stamp 0 is none.
             arrival: steady clock, seconds.
             size: bytes.
+            same: its picture is that of the image before.
         """
         with self._lock:
             self._counts["received"] += 1
             self._last_arrival, self._image_bytes = arrival, size
+            if not same:
+                self._changed_at = arrival
             if stamp == 0:
                 self._counts["unstamped"] += 1
                 return
@@ -121,7 +131,18 @@ class Statistics:
                     self._counts["gaps"] += 1
                 if interval < PAUSE:
                     self._intervals.append(interval)
+                    self._notice_new_rate()
             self._last_stamp = stamp
+
+    def _notice_new_rate(self) -> None:
+        """The camera changed its rate: intervals of the old one would look like lost images."""
+        recent = list(self._intervals)[-NEW_RATE:]
+        if self._usual is None or len(recent) < NEW_RATE or max(recent) > GAP * min(recent):
+            return
+        if min(recent) > GAP * self._usual or GAP * max(recent) < self._usual:
+            self._intervals.clear()
+            self._intervals.extend(recent)
+            self._usual = _usual_interval(recent)
 
     def count(self, name: str) -> None:
         """Count `overwritten`, `processed`, `errors` or `catch_ups`."""
@@ -159,6 +180,7 @@ class Statistics:
             stages = {name: list(window) for name, window in self._windows.items() if window}
             ages, intervals, late = list(self._ages), list(self._intervals), list(self._late)
             image_bytes, last_arrival = self._image_bytes, self._last_arrival
+            frozen = last_arrival - self._changed_at if last_arrival is not None else 0.0
             self._usual = usual = _usual_interval(intervals)
         since, before = self._reported or (now, Counter[str]())
         elapsed = now - since
@@ -178,6 +200,7 @@ class Statistics:
             if elapsed > 0
             else 0.0,
             interval=usual,
+            frozen=frozen,
             age=spread(ages) if ages else None,
             image_bytes=image_bytes,
             last_arrival=last_arrival,

@@ -161,6 +161,8 @@ class TrackerNode(ManagedNode):
         self._reporter.diagnostics((camera, tracking, timing, device))
         if camera.level is Level.ERROR:
             self._reporter.warn(f"silence: {offers}", camera.message, ADVISE_EVERY)
+        elif snapshot.frozen > values.image_timeout:
+            self._reporter.warn("frozen", camera.message, ADVISE_EVERY)
         advice = session.loss_advice(snapshot) if session else ""
         if advice:
             self._reporter.warn("loss", advice, ADVISE_EVERY)

@@ -13,6 +13,7 @@ import numpy as np
 from siamkd_core.box import Box, check_target_box
 from siamkd_core.presence import State
 from siamkd_core.tracker import Track
+from siamkd_core.tracker_config import SearchConfig
 from siamkd_ros.diagnostics import Report
 from siamkd_ros.follower import Follower
 from siamkd_ros.frame import SECOND, Frame, FrameRing
@@ -27,6 +28,8 @@ BOX = Box(10, 10, 20, 20)
 
 class FakeTracker:
     """Moves its box one pixel to the right with every image."""
+
+    config = SearchConfig()
 
     def __init__(self) -> None:
         self.box: Box | None = None

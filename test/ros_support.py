@@ -136,10 +136,12 @@ def write_clip(folder: Path, frames: Iterable[int]) -> Path:
     return folder
 
 
-def image_message(image: np.ndarray[Any, Any], stamp: int, frame_id: str = "cam") -> Image:
-    """A bgr8 message, stamped `stamp` nanoseconds."""
-    message = Image(height=image.shape[0], width=image.shape[1], encoding="bgr8")
-    message.step = 3 * message.width
+def image_message(
+    image: np.ndarray[Any, Any], stamp: int, frame_id: str = "cam", encoding: str = "bgr8"
+) -> Image:
+    """A message of 8 bits a channel, stamped `stamp` nanoseconds."""
+    message = Image(height=image.shape[0], width=image.shape[1], encoding=encoding)
+    message.step = image.nbytes // image.shape[0]
     message.data.frombytes(image.tobytes())
     message.header.frame_id = frame_id
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
@@ -253,7 +255,11 @@ class Observer(Node):
     def send(self, image: np.ndarray[Any, Any], frame_id: str = "cam", stamp: int = 0) -> int:
         """Publish one image, stamped now unless told, wait for its result; the stamp."""
         stamp = stamp or self.get_clock().now().nanoseconds
-        message = image_message(image, stamp, frame_id)
+        return self.send_message(image_message(image, stamp, frame_id))
+
+    def send_message(self, message: Image) -> int:
+        """The same for a message that was made elsewhere."""
+        stamp = nanoseconds(message.header)
         self.images.publish(message)
         sent = time.monotonic()
 

@@ -109,6 +109,28 @@ def test_autostart_overrides_the_params_file_only_if_given(given: str, wanted: b
     assert overrides.get("autostart") is wanted
 
 
+@pytest.mark.parametrize("value", ["", "other"])
+def test_what_is_given_reaches_the_tracker_and_the_rest_is_the_params_files(value: str) -> None:
+    made = module(TRACKER)
+    context = launch.LaunchContext()
+    for argument in made.ARGUMENTS:
+        argument.execute(context)
+    own = ("model", "backend", "device", "image_transport")
+    context.launch_configurations.update(dict.fromkeys(own, value))
+    context.launch_configurations["params_file"] = "mine.yaml"
+    context.launch_configurations.update({"image": "/front/image", "namespace": "robot"})
+    context.launch_configurations["use_sim_time"] = "true"
+    made.Node = lambda **options: options
+    (tracker,) = made.nodes(context)
+    file, *others = tracker["parameters"]
+    overrides = {name: one[name] for one in others for name in one}
+    assert file == "mine.yaml"
+    assert overrides == {"use_sim_time": True, **(dict.fromkeys(own, value) if value else {})}
+    assert tracker["namespace"] == "robot"
+    assert ("image", "/front/image") in tracker["remappings"]
+    assert ("camera_info", "/front/camera_info") in tracker["remappings"]
+
+
 @pytest.fixture
 def observer() -> Iterator[Observer]:
     rclpy.init()

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from measure_latency import CLIP_FRAMES, SIDE, Run, machine, place, write_clip
+from latency_report import machine, report
+from latency_run import Run, median_p99
+from patch_scene import CLIP_FRAMES, SIDE, place, write_clip
 
 from siamkd_core.image import read_image
 
@@ -30,6 +32,23 @@ def test_faults_are_seen() -> None:
     assert run([10, 20, 30], [(10, 11), (10, 12)]).out_of_order == 1
     assert run([10, 20, 30], [(10, 11), (21, 22)]).restamped == 1
     assert run([10, 20, 30, 40], [(10, 11), (40, 41)]).share == 0.5
+
+
+def test_the_networks_time_is_taken_off_frame_by_frame() -> None:
+    one = run([10, 20, 30], [(10, 30), (20, 30), (30, 90)])
+    one.network = {10 * MS: 0.015, 30 * MS: 0.050}
+    assert one.beyond == pytest.approx([0.005, 0.010])
+    assert median_p99([0.001, 0.002, 0.003]) == pytest.approx((2.0, 2.98))
+
+
+def test_the_report_has_the_ratio() -> None:
+    bare = run([10, 20, 30], [(10, 12), (20, 22), (30, 32)])
+    tracker = run([10, 20, 30], [(10, 30), (20, 40), (30, 50)])
+    tracker.network = {n * MS: 0.016 for n in (10, 20, 30)}
+    text = report("the command", "the transport", [(bare, tracker)])
+    row = next(line for line in text.splitlines() if line.startswith("| 640x480, 30 Hz | 2.0"))
+    assert row.split(" | ")[1:5] == ["2.0 / 2.0", "20.0 / 20.0", "4.0 / 4.0", "2.0 / 2.0"]
+    assert "`the command`" in text
 
 
 def test_the_clip_shows_the_target_where_it_says(tmp_path: Path) -> None:

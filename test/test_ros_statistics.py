@@ -75,6 +75,35 @@ def test_gaps_are_counted_and_a_pause_is_not_loss() -> None:
     assert snapshot.missing < 0.1
 
 
+@pytest.mark.parametrize(("before", "after"), [(30, 5), (30, 15), (5, 60)])
+def test_another_rate_of_the_camera_is_not_loss(before: int, after: int) -> None:
+    stamps = [1 + n / before for n in range(100)]
+    statistics = with_images(stamps)
+    assert statistics.snapshot(0.0).interval == pytest.approx(1 / before)
+    later = [stamps[-1] + n / after for n in range(1, 41)]
+    for n, stamp in enumerate(later):
+        statistics.received(stamp, stamp, stamp, 1000)
+        if n % 7 == 6:
+            statistics.snapshot(stamp)
+    snapshot = statistics.snapshot(200.0)
+    assert snapshot.interval == pytest.approx(1 / after)
+    assert snapshot.missing < 0.05
+
+
+def test_the_same_picture_again_and_again() -> None:
+    statistics = Statistics()
+    assert statistics.snapshot(0.0).frozen == 0.0
+    for n in range(40):
+        statistics.received(1 + n / 10, 5 + n / 10, 5 + n / 10, 1000, same=n > 9)
+    frozen = statistics.snapshot(1.0)
+    assert frozen.frozen == pytest.approx(3.0)
+    task = camera_task(frozen, 0.1, 1.0, OFFERS)
+    assert task.level == Level.WARN and "the same picture for 3.0 s" in task.message
+    assert camera_task(frozen, 0.1, 5.0, OFFERS).level == Level.OK
+    statistics.received(6.0, 9.0, 9.0, 1000)
+    assert statistics.snapshot(2.0).frozen == 0.0
+
+
 def test_odd_stamps_are_counted_and_give_no_age() -> None:
     statistics = Statistics()
     statistics.received(0.0, 1.0, 10.0, 5)

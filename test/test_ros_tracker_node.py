@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from ros_support import (
@@ -267,6 +268,97 @@ def test_silence_is_an_error_that_says_who_publishes(
     offer = "/observer (sensor_msgs/msg/Image, reliable, volatile)"
     assert offer in camera.message
     assert offer in tracker.log
+
+
+def test_a_frozen_picture_is_a_warning_and_keeps_the_target(
+    observer: Observer, tracker: NodeProcess
+) -> None:
+    target = follow(observer)
+
+    # the same picture under new stamps
+    def warned() -> bool:
+        observer.send(scene(2))
+        return "the same picture for" in observer.diagnostics["camera"].message
+
+    observer.wait_for(warned, "the warning")
+    camera = observer.diagnostics["camera"]
+    assert camera.level == b"\x01"
+    assert float(values(camera)["same_picture_s"]) > 1.0
+    observer.wait_for(lambda: "the same picture for" in tracker.log, "the log")
+    assert observer.targets[-1].detections[0].id == target
+    observer.send(scene(3))
+    assert values(observer.fresh_diagnostics()["camera"])["same_picture_s"] == "0.0"
+
+
+def test_a_camera_that_changes_its_encoding_keeps_the_target(observer: Observer) -> None:
+    target = follow(observer)
+    for n, (encoding, convert) in enumerate(
+        [
+            ("rgb8", cv2.COLOR_BGR2RGB),
+            ("bgra8", cv2.COLOR_BGR2BGRA),
+            ("bgr8", None),
+            ("mono8", cv2.COLOR_BGR2GRAY),
+            ("bgr8", None),
+        ],
+        start=2,
+    ):
+        image = scene(n) if convert is None else cv2.cvtColor(scene(n), convert)
+        observer.send_message(
+            image_message(image, observer.get_clock().now().nanoseconds, encoding=encoding)
+        )
+        assert observer.targets[-1].detections[0].id == target
+        if encoding != "mono8":  # of its colours the tiny model knows nothing
+            assert overlap(box_of(observer.targets[-1]), place(n)) > 0.5
+
+
+def test_a_camera_that_changes_its_rate_keeps_the_target(observer: Observer) -> None:
+    target = follow(observer)
+    n, seen = 2, []
+    for interval in (0.02, 0.4, 0.02):
+        for _ in range(6):
+            observer.spin_for(interval)
+            seen.append(observer.send(scene(n)))
+            n += 1
+    got = [nanoseconds(message.header) for message in observer.targets[-len(seen) :]]
+    assert got == seen
+    assert {message.detections[0].id for message in observer.targets[-len(seen) :]} == {target}
+    assert overlap(box_of(observer.targets[-1]), place(n - 1)) > 0.5
+    assert observer.state.startswith("tracking")
+
+
+def test_a_camera_without_stamps_all_along(observer: Observer) -> None:
+    def show(n: int) -> None:
+        before = len(observer.targets)
+        observer.images.publish(image_message(scene(n), 0))
+        observer.wait_for(lambda: len(observer.targets) > before, "the unstamped image's result")
+        assert nanoseconds(observer.targets[-1].header) == 0
+
+    before = int(values(observer.fresh_diagnostics()["camera"])["unstamped"])
+    show(0)
+    assert observer.give(place(0)).startswith("tracking")
+    for n in range(1, 6):
+        show(n)
+        assert overlap(box_of(observer.targets[-1]), place(n)) > 0.5
+    camera = values(observer.fresh_diagnostics()["camera"])
+    assert int(camera["unstamped"]) >= before + 6
+
+
+def test_a_camera_whose_clock_is_ahead_is_tracked_by_its_own_stamps(observer: Observer) -> None:
+    ahead = observer.get_clock().now().nanoseconds + 3600 * 10**9
+    first = int(values(observer.fresh_diagnostics()["camera"])["stamped_in_future"])
+    for n in range(4):
+        assert observer.send(scene(n), stamp=ahead + n * 10**8) == ahead + n * 10**8
+    # a box drawn on one of them, by its stamp
+    assert observer.give(place(1), ahead + 10**8).startswith("tracking")
+    observer.send(scene(4), stamp=ahead + 4 * 10**8)
+    target = observer.targets[-1].detections[0].id
+    assert overlap(box_of(observer.targets[-1]), place(4)) > 0.5
+    camera = values(observer.fresh_diagnostics()["camera"])
+    assert int(camera["stamped_in_future"]) >= first + 5
+    # the camera's clock is put right: no jump back, as the future was never believed
+    observer.send(scene(5))
+    assert observer.targets[-1].detections[0].id == target
+    assert observer.state.startswith("tracking")
 
 
 def test_a_camera_killed_and_started_again(observer: Observer, tmp_path: Path) -> None:

@@ -55,6 +55,14 @@ class Child:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    def resident_megabytes(self) -> float:
+        """Memory of the process on Linux, MB; 0 once it ended."""
+        try:
+            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError, ValueError):
+            return 0.0
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
     def check(self, may_finish: bool = False) -> None:
         """Raise ProcessDied if the process ended, or, with `may_finish`, ended with an error."""
         code = self._process.poll()
