@@ -10,12 +10,14 @@ import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from ros_support import (
     PATIENCE,
+    SETTLE,
     NodeProcess,
     Observer,
     box_message,
@@ -309,6 +311,33 @@ def test_a_camera_that_changes_its_encoding_keeps_the_target(observer: Observer)
         assert observer.targets[-1].detections[0].id == target
         if encoding != "mono8":  # of its colours the tiny model knows nothing
             assert overlap(box_of(observer.targets[-1]), place(n)) > 0.5
+
+
+def show_until_believed(observer: Observer, image: np.ndarray[Any, Any]) -> None:
+    """Two images of a new size are refused, the third is believed."""
+    for _ in range(2):
+        now = observer.get_clock().now().nanoseconds
+        observer.images.publish(image_message(image, now))
+        observer.spin_for(SETTLE)
+    observer.send(image)
+
+
+def test_a_camera_that_changes_its_size_keeps_the_target_in_the_same_view(
+    observer: Observer,
+) -> None:
+    target = follow(observer)
+    results = len(observer.targets)
+    twice = cv2.resize(scene(2), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    show_until_believed(observer, twice)
+    found = observer.targets[-1]
+    assert found.detections[0].id == target
+    assert overlap(Box(*(value / 2 for value in box_of(found))), place(2)) > 0.5
+    # one that was lost on the way is sent again
+    assert len(observer.targets) == results + 1
+    show_until_believed(observer, scene(3)[:200])
+    assert not observer.targets[-1].detections
+    assert observer.state == "idle: the image changed from 640x480 to 320x200"
+    show_until_believed(observer, scene(3))  # for the tests after this one
 
 
 def test_a_camera_that_changes_its_rate_keeps_the_target(observer: Observer) -> None:
