@@ -32,6 +32,7 @@ from siamkd_core.modelfile import ModelCard, find_model, load_model, read_card, 
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.train import TrainConfig
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 CPU = torch.device("cpu")
 RECIPES = Path(__file__).parent.parent / "config" / "distill"
 NONE = SharingConfig("none")
@@ -63,12 +64,6 @@ def config(teacher):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    # drawing takes longer than the training
-    monkeypatch.setattr("siamkd_core.runfolder.curves", lambda history: b"")
 
 
 def make(config, data, dtype=torch.float32):
