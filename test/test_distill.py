@@ -144,6 +144,7 @@ def test_a_student_does_not_depend_on_its_neighbours_without_sharing(config, dat
 
 def test_the_teacher_may_compute_in_another_precision(config, data):
     task = make(replace(config, teacher_precision="bfloat16"), data)
+    assert task.origins["dull"]["teacher"]["precision"] == "bfloat16"
     batch, seen = batch_of(task), []
     networks = [task.teacher, *task.networks.values()]
     for network in networks:
@@ -356,6 +357,7 @@ def test_the_card_says_who_taught_what(config, data, tmp_path, teacher):
             "name": "tiny",
             "sha256": taught.sha256,
             "parameters": taught.parameters,
+            "precision": "float32",
         }
         assert (training["commit"], training["data"]) == ("abc", "grey noise")
         assert training["recipe"]["seed"] == 3
