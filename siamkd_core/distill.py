@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from siamkd_core.device import resolve_precision
+from siamkd_core.device import resolve_precision, short
 from siamkd_core.distill_config import DistillConfig, StudentConfig
 from siamkd_core.errors import ConfigError
 from siamkd_core.family import Answer, family_of
@@ -84,7 +84,10 @@ class DistillTask(PairTask):
     ) -> None:
         teacher, card = load_model(config.teacher)
         check_backbone_takes(card, config.pairs.search_size)
-        taught = {"teacher": {key: getattr(card, key) for key in ("name", "sha256", "parameters")}}
+        told = config.teacher_precision
+        precise = resolve_precision(told, device) if told else dtype
+        facts = {key: getattr(card, key) for key in ("name", "sha256", "parameters")}
+        taught = {"teacher": {**facts, "precision": short(precise)}}
         pupils = [
             fresh(
                 one.name,
@@ -100,8 +103,6 @@ class DistillTask(PairTask):
         ]
         pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
         super().__init__(config, data, device, dtype, commit, pupils)
-        told = config.teacher_precision
-        precise = resolve_precision(told, device) if told else dtype
         self.teaching = family_of(card.architecture, config, precise)
         self.config = config
         self.students = {one.name: one for one in config.students}
@@ -190,10 +191,8 @@ class DistillTask(PairTask):
         batch: Batch,
     ) -> Tensor:
         """(N,) what a student learns from its providers, the mean over them."""
-        config, directional = (
-            self.config.terms(receiver),
-            self.config.sharing.variant == "directional",
-        )
+        config = self.config.terms(receiver)
+        directional = self.config.sharing.variant == "directional"
         found, name = [], receiver.name
         for provider in self.config.providers(receiver):
             judged = hard[provider if directional else name]

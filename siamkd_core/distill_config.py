@@ -76,7 +76,8 @@ class StudentConfig:
         share: weight of what it learns from the other students; 0: nothing. The paper's small
             student has 1 and its large one beta, 0.5 in a public re-implementation and remembered
             to be the paper's.
-        learns_from: names of the students that it learns from; empty: all others.
+        learns_from: names of the students that it learns from; empty: all others. Of no effect with
+            a share of 0 or without sharing.
         losses: its own terms in place of the recipe's, so that one run compares several.
     """
 

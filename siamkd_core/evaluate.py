@@ -163,6 +163,14 @@ class ResultFolder:
             )
         return stored
 
+    def models(self) -> dict[str, str]:
+        """Hash of the model that ran each stored sequence; empty where a record does not say."""
+        found = {}
+        for name, record in self._records().items():
+            identity = record.get("identity") if isinstance(record, dict) else None
+            found[name] = str(identity.get("sha256", "")) if isinstance(identity, dict) else ""
+        return found
+
     def _files(self, name: str) -> tuple[Path, Path]:
         return self.folder / f"{name}.txt", self.folder / "scores" / f"{name}.txt"
 

@@ -195,7 +195,8 @@ class LevelsHead(nn.Module):
         # float32, whatever the network was converted to
         score, box = (w.float().softmax(0) for w in (self.score_weight, self.box_weight))
         weights = torch.stack([score, *[box] * 4], 1)
-        return torch.einsum("ld,lndars->ndars", weights, answers)
+        # no matrix product, whose operands autocast would cast down
+        return (weights[:, None, :, None, None, None] * answers).sum(0)
 
     def _each(self, parts: Iterable[T]) -> Iterator[tuple[UpChannelHead | DepthwiseHead, T]]:
         heads = (cast("UpChannelHead | DepthwiseHead", head) for head in self.heads)

@@ -19,3 +19,9 @@ def tiny_model(tmp_path):
     network = SiamFC(TINY_WIDTHS)
     card = ModelCard("tiny", "siamfc", TINY_WIDTHS, count_parameters(network))
     return save_model(network, card, tmp_path / "models")
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Training without its curves: drawing takes longer than training a tiny network."""
+    monkeypatch.setattr("siamkd_core.runfolder.curves", lambda history: b"")

@@ -2,18 +2,24 @@
 
 import argparse
 import csv
+import hashlib
 import io
 import math
 from dataclasses import replace
 
 import ablation
 import pytest
-from ablation_plan import Variant, changed, grid_of, plan, variants_of, with_value
+import yaml
+from ablation_plan import DESIGNED, Variant, changed, grid_of, plan, variants_of, with_value
 from ablation_table import Result, comma_separated, markdown, plot, summarise
 from synthetic import tiny_model
+from training_support import TRACKS, write_tracks
 
+from siamkd_core.config import to_mapping
 from siamkd_core.distill_config import DistillConfig, StudentConfig
 from siamkd_core.errors import ConfigError
+from siamkd_core.modelfile import build_network, new_card, save_model
+from siamkd_core.siamrpn import HeadConfig
 
 BASE = DistillConfig(
     teacher="large",
@@ -120,12 +126,7 @@ def test_variants_that_differ_in_students_only_share_a_run():
         "tau=0.5": Variant((alone,), BASE),
     }
     runs = plan(variants, (7, 8))
-    assert [(str(run.folder), run.seed, run.config.seed) for run in runs] == [
-        ("seed7", 7, 7),
-        ("seed7-lr_5e_3", 7, 7),
-        ("seed8", 8, 8),
-        ("seed8-lr_5e_3", 8, 8),
-    ]
+    assert [(run.seed, run.config.seed) for run in runs] == [(7, 7), (7, 7), (8, 8), (8, 8)]
     first, second, *_ = runs
     assert first.judged == {"TS+KS": "ts_ks_dull", "tau=0.5": "tau_0_5_dull"}
     assert second.judged == {"lr=5e-3": "lr_5e_3_dull"}
@@ -140,6 +141,55 @@ def test_variants_that_differ_in_students_only_share_a_run():
     assert [one.name for one in only.config.students] == ["tau_0_5_dull"]
     with pytest.raises(ConfigError, match=r"no variant d; there are: TS\+KS, lr=5e-3, tau=0\.5"):
         plan(variants, (0,), only=("d",))
+
+
+def test_a_folder_depends_on_its_own_variants_alone():
+    designed = variants_of(BASE)
+    assert tuple(designed) == DESIGNED
+    factors = ["losses.temperature=2", "lr=1e-3"]
+    told = [
+        (designed, ()),
+        (designed, ("TS",)),
+        (designed, ("TS", "label")),
+        (grid_of(BASE, factors), ()),
+        (grid_of(BASE, factors[:1]), ()),
+        (grid_of(BASE, factors), ("lr=1e-3",)),
+    ]
+    folders = [[str(run.folder) for run in plan(found, [7], only)] for found, only in told]
+    assert folders[0] == ["seed7"]
+    (single,), (pair,), (shared, rate), (same,), (alone,) = folders[1:]
+    assert same == shared and alone == rate
+    assert len({"seed7", single, pair, shared, rate}) == 5
+    # the hash is the same in every process
+    assert single == f"seed7-ts-{hashlib.sha256(b'TS').hexdigest()[:6]}"
+
+
+def test_names_that_look_alike_stay_apart():
+    (run,) = plan(grid_of(BASE, ["losses.margin=-0.01,0.01"]), [0])
+    assert len(set(run.judged.values())) == 3
+    assert [run.config.students[2 * n].losses.margin for n in range(3)] == [0.005, -0.01, 0.01]
+
+
+def test_a_student_goes_on_learning_from_those_it_names():
+    dull, intelligent = BASE.students
+    third = replace(dull, name="third")
+    named = replace(dull, learns_from=("intelligent",))
+    base = replace(BASE, students=(named, intelligent, third))
+    (run,) = plan(variants_of(base), [0], ["TS", "TS+AH+STR+KS"])
+    assert {one.name: (one.learns_from, one.share) for one in run.config.students} == {
+        "ts_dull": ((), 0.0),
+        "ts_ah_str_ks_dull": (("ts_ah_str_ks_intelligent",), 1.0),
+        "ts_ah_str_ks_intelligent": (("ts_ah_str_ks_dull", "ts_ah_str_ks_third"), 0.5),
+        "ts_ah_str_ks_third": (("ts_ah_str_ks_dull", "ts_ah_str_ks_intelligent"), 1.0),
+    }
+
+
+def test_losses_of_a_students_own_are_refused():
+    own = replace(BASE.students[1], losses=replace(BASE.losses, temperature=2.0))
+    base = replace(BASE, students=(BASE.students[0], own))
+    for make in (variants_of, lambda base: grid_of(base, ["losses.temperature=3"])):
+        with pytest.raises(ConfigError, match=r"^intelligent: .* put them under losses"):
+            make(base)
 
 
 def test_mean_and_sample_standard_deviation_golden():
@@ -222,3 +272,39 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     trained.clear()
     make(run)
     assert trained == [3]
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize(
+    "family, calls", [("siamfc", [["TS"], ["TS", "TS+AH+STR+KS"]]), ("siamrpn", [["TS"]])]
+)
+def test_the_command_trains_tracks_and_tabulates(family, calls, tmp_path, capsys):
+    data = write_tracks(tmp_path / "data")
+    head = HeadConfig("depthwise", 3) if family == "siamrpn" else None
+    card = new_card("teacher", family, (4, 4, 4, 4, 2), head=head)
+    teacher = save_model(build_network(card), card, tmp_path)
+    config = replace(
+        BASE,
+        teacher=str(teacher),
+        students=tuple(replace(one, head=head) for one in BASE.students),
+        pairs=TRACKS,
+        epochs=1,
+        pairs_per_epoch=4,
+        batch_size=2,
+        workers=0,
+    )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(to_mapping(config)))
+    command = [str(recipe), "--data", str(data), "--sequences-in", str(data)]
+    command += ["--sequences", "held", "--output", str(tmp_path / "out"), "--seeds", "0"]
+    command += ["--device", "cpu", "--precision", "float32", "--variants"]
+    # other variants than before are no obstacle
+    for variants in calls:
+        code = ablation.main(command + variants)
+        said = capsys.readouterr()
+        assert code == 0, said.err
+        assert all(f"| {name} | 1 | " in said.out for name in variants)
+    rows = list(csv.DictReader((tmp_path / "out" / "ablation.csv").open()))
+    assert [row["variant"] for row in rows] == [*calls[-1], "teacher"]
+    assert all(0 <= float(row["auc"]) <= 1 for row in rows)
+    assert len(list((tmp_path / "out").glob("seed0-ts-*"))) == len(calls)

@@ -1,5 +1,7 @@
 """Models side by side: what the table says of them, and how they take turns."""
 
+import csv
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from synthetic import tiny_model
+from training_support import write_tracks
 
 from siamkd_core import benchmark
 from siamkd_core.accuracy import Accuracy, recorded, reported
@@ -203,20 +206,82 @@ def test_accuracy_is_that_of_an_evaluation(tmp_path):
     report = Report("mine", tuple(rows))
     (tmp_path / "mine.csv").write_text(comma_separated(report))
     mean = report.mean.measures
-    found = reported(tmp_path, "mine")
+    mine = ModelCard("mine", "siamfc", (2, 4, 4, 4, 2), 1, sha256="ab" * 32)
+    with pytest.raises(DataError, match=r"mine\.csv is of an unknown model"):
+        reported(tmp_path, mine)
+    (tmp_path / "mine").mkdir()
+    # what is not in the table does not count
+    ran = {name: {"identity": {"sha256": mine.sha256}} for name in "ab"} | {"c": {"identity": {}}}
+    (tmp_path / "mine" / "run.json").write_text(json.dumps({"sequences": ran}))
+    found = reported(tmp_path, mine)
     assert found.auc == pytest.approx(mean.auc, abs=1e-6) and found.auc < 1
     assert found.mean_iou == pytest.approx(mean.mean_iou, abs=1e-6)
-    assert reported(tmp_path, "other") is None
+    assert reported(tmp_path, replace(mine, name="other")) is None
     with pytest.raises(DataError, match="no folder"):
-        reported(tmp_path / "none", "mine")
+        reported(tmp_path / "none", mine)
+    with pytest.raises(DataError, match=r"sha256 abababababab\.\.\., not of this mine, cdcdcd"):
+        reported(tmp_path, replace(mine, sha256="cd" * 32))
     (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"mine\.csv is no table"):
-        reported(tmp_path, "mine")
+        reported(tmp_path, mine)
     card = ModelCard("c", "siamfc", (2, 4, 4, 4, 2), 1, measured={"e": {"auc": 0.5}, "f": 3})
     assert recorded(card, "nothing") is None
     for name in ("e", "f"):
         with pytest.raises(DataError, match=rf"measured\.{name} in the card of c"):
             recorded(card, name)
+
+
+def test_a_namesake_does_not_get_the_accuracy(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("siamkd_core.footprint.peak_memory", lambda *_: 12_300_000)
+    one, two = (tiny_model(tmp_path / f"m{seed}", seed) for seed in range(2))
+    data, results = write_tracks(tmp_path / "data"), tmp_path / "results"
+    options = ["--device", "cpu", "--precision", "float32", "--threads", "1"]
+    evaluated = ["evaluate", str(data), "--model", str(one), "--output", str(results), *options]
+    assert main([*evaluated, "--sequences", "held"]) == 0
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text("{name: tiny, widths: [4, 8, 8, 8, 4]}")
+    command = ["--results", str(results), "--rounds", "1", "--frames", "1", *options]
+    output = tmp_path / "costs.md"
+    assert main(["compare", str(one), str(recipe), *command, "--output", str(output)]) == 0
+    (line,) = (line for line in output.read_text().splitlines() if line.startswith("| AUC |"))
+    with (results / "tiny.csv").open() as file:
+        auc = float(list(csv.DictReader(file))[-1]["auc"])
+    assert line == f"| AUC | {auc:.3f} | - |"
+    capsys.readouterr()
+    assert main(["compare", str(one), str(two), *command]) == 2
+    said = capsys.readouterr().err
+    assert f"of the model with the sha256 {read_card(one).sha256[:12]}" in said
+    assert read_card(two).sha256[:12] in said
+
+
+def test_accuracy_that_nobody_has_is_told_before_anything_is_measured(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("siamkd_core.footprint.peak_memory", lambda *_: pytest.fail("measured"))
+    model = tiny_model(tmp_path)
+    write_card(replace(read_card(model), measured={"eval": {"auc": 0.6, "mean_iou": 0.6}}), model)
+    for options in (["--plot", "a.png"], ["--record", "evil"], ["--results", str(tmp_path)]):
+        assert main(["compare", str(model), "--device", "cpu", *options]) == 2
+        assert "their cards have the sets eval)" in capsys.readouterr().err
+
+
+def test_recipes_of_one_stem_are_two_networks(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("siamkd_core.footprint.peak_memory", lambda *_: 12_300_000)
+    recipes = [tmp_path / folder / "tiny.yaml" for folder in "ab"]
+    for recipe, width in zip(recipes, (4, 8), strict=True):
+        recipe.parent.mkdir()
+        recipe.write_text(f"{{name: tiny, widths: [{width}, 8, 8, 8, 4]}}")
+    output = tmp_path / "costs.md"
+    command = ["--rounds", "1", "--frames", "1", "--device", "cpu", "--output", str(output)]
+    assert main(["compare", *map(str, recipes), *command]) == 0
+    sizes = [count_parameters(SiamFC((width, 8, 8, 8, 4))) for width in (4, 8)]
+    assert f"| parameters | {sizes[0]:,} | {sizes[1]:,} |" in output.read_text()
+    assert main(["compare", str(recipes[0]), str(recipes[0]), *command]) == 2
+    assert "twice" in capsys.readouterr().err
+    students = "[{name: a, widths: [2, 4, 4, 4, 2]}]"
+    recipes[0].write_text(f"{{teacher: t, students: {students}, sharing: {{variant: none}}}}")
+    assert main(["compare", str(recipes[0]), *command]) == 2
+    assert "a recipe of siamkd train is needed" in capsys.readouterr().err
 
 
 def test_the_plot_has_a_point_a_measured_model(monkeypatch):

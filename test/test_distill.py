@@ -32,6 +32,7 @@ from siamkd_core.modelfile import ModelCard, find_model, load_model, read_card, 
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.train import TrainConfig
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 CPU = torch.device("cpu")
 RECIPES = Path(__file__).parent.parent / "config" / "distill"
 NONE = SharingConfig("none")
@@ -63,12 +64,6 @@ def config(teacher):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    # drawing takes longer than the training
-    monkeypatch.setattr("siamkd_core.runfolder.curves", lambda history: b"")
 
 
 def make(config, data, dtype=torch.float32):
@@ -149,6 +144,7 @@ def test_a_student_does_not_depend_on_its_neighbours_without_sharing(config, dat
 
 def test_the_teacher_may_compute_in_another_precision(config, data):
     task = make(replace(config, teacher_precision="bfloat16"), data)
+    assert task.origins["dull"]["teacher"]["precision"] == "bfloat16"
     batch, seen = batch_of(task), []
     networks = [task.teacher, *task.networks.values()]
     for network in networks:
@@ -361,6 +357,7 @@ def test_the_card_says_who_taught_what(config, data, tmp_path, teacher):
             "name": "tiny",
             "sha256": taught.sha256,
             "parameters": taught.parameters,
+            "precision": "float32",
         }
         assert (training["commit"], training["data"]) == ("abc", "grey noise")
         assert training["recipe"]["seed"] == 3

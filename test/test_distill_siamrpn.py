@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from synthetic import moving_boxes, tiny_model, write_sequence
+from synthetic import tiny_model
 from torch.utils.data import default_collate
+from training_support import TRACKS, write_tracks
 
-from siamkd_core.augment import AugmentConfig
 from siamkd_core.cli import main
 from siamkd_core.complexity import complexity
 from siamkd_core.config import load_yaml, to_mapping
@@ -25,7 +25,6 @@ from siamkd_core.losses.rpn import box_smooth_l1
 from siamkd_core.losses.rpn_soft import Predictions, rpn_divergence
 from siamkd_core.losses.target_response import target_response
 from siamkd_core.modelfile import build_network, load_model, new_card, save_model
-from siamkd_core.pairs import PairsConfig, SourceConfig
 from siamkd_core.rpn_targets import rpn_targets
 from siamkd_core.sequences import read_sequence
 from siamkd_core.siamfc import count_parameters
@@ -34,16 +33,11 @@ from siamkd_core.tracker import load_tracker
 from siamkd_core.tracker_config import RpnTrackerConfig
 from siamkd_core.train import TrainConfig, train
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 CPU = torch.device("cpu")
 RECIPES = Path(__file__).parent.parent / "config" / "distill"
 BETA = 1 / 9
-PAIRS = PairsConfig(
-    sources=(SourceConfig(("*",)),),
-    holdout=("held",),
-    search_size=191,
-    augment=AugmentConfig(stretch=0.1, shift=20),
-    negative=0.3,
-)
+PAIRS = replace(TRACKS, negative=0.3)
 # another backbone, and another kind of head than the teacher's
 DULL = StudentConfig(
     "dull", (4, 2, 4, 4, 3), "efficientnet", head=HeadConfig("depthwise", 4), share=1.0
@@ -84,15 +78,7 @@ def config(teacher):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    for number, name in enumerate(("one", "two", "held")):
-        write_sequence(root / name, moving_boxes(5, step=2 + number, side=20 + 4 * number))
-    return root
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    monkeypatch.setattr("siamkd_core.runfolder.curves", lambda history: b"")
+    return write_tracks(tmp_path_factory.mktemp("data"))
 
 
 def make(config, data):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from siamkd_core.alexnet import TEACHER_WIDTHS
 from siamkd_core.errors import ConfigError
 from siamkd_core.siamfc import count_parameters
-from siamkd_core.siamrpn import DOUBLED_WIDTHS, HeadConfig, SiamRPN
+from siamkd_core.siamrpn import BACKBONES, DOUBLED_WIDTHS, HeadConfig, SiamRPN
 
 WIDTHS = (4, 5, 6, 6, 3)
 
@@ -67,6 +67,17 @@ def test_the_other_backbone_has_the_same_geometry(widths):
     assert found.shape == (1, 5, 5, 9, 9)
     with pytest.raises(ValueError, match="alexnet, efficientnet"):
         SiamRPN(widths, backbone="vgg")
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("kind", ["upchannel", "depthwise"])
+def test_the_answer_is_float32_whatever_the_rest_computes_in(backbone, kind):
+    levels = backbone.startswith("resnet")
+    network = SiamRPN((2, 2, 2, 2, 2, 2) if levels else WIDTHS, HeadConfig(kind, 2), backbone)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        z, x = (network.eval().embed(torch.rand(1, 3, side, side)) for side in (127, 143))
+        assert z.dtype == torch.bfloat16
+        assert network.respond(network.kernels(z), x).dtype == torch.float32
 
 
 def windows(features, side):

@@ -6,17 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from synthetic import moving_boxes, write_sequence
 from torch.utils.data import default_collate
+from training_support import TRACKS, write_tracks
 
-from siamkd_core.augment import AugmentConfig
 from siamkd_core.cli import main
 from siamkd_core.config import to_mapping
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.evaluate import run_sequence
 from siamkd_core.family import family_of
 from siamkd_core.modelfile import load_model, read_card
-from siamkd_core.pairs import PairDataset, PairsConfig, SourceConfig, find_sources
+from siamkd_core.pairs import PairDataset, find_sources
 from siamkd_core.sequences import read_sequence
 from siamkd_core.siamrpn import HeadConfig, SiamRPN
 from siamkd_core.siamrpn_family import SiamRPNFamily
@@ -24,17 +23,13 @@ from siamkd_core.tracker import load_tracker
 from siamkd_core.tracker_config import RpnTrackerConfig
 from siamkd_core.train import TrainConfig, train
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 CONFIG = TrainConfig(
     name="tiny",
     architecture="siamrpn",
     widths=(4, 8, 8, 8, 6),
     head=HeadConfig("upchannel", 6),
-    pairs=PairsConfig(
-        sources=(SourceConfig(("*",)),),
-        holdout=("held",),
-        search_size=191,
-        augment=AugmentConfig(stretch=0.1, shift=20),
-    ),
+    pairs=TRACKS,
     epochs=4,
     pairs_per_epoch=16,
     batch_size=4,
@@ -49,15 +44,7 @@ CONFIG = TrainConfig(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    for number, name in enumerate(("one", "two", "held")):
-        write_sequence(root / name, moving_boxes(5, step=2 + number, side=20 + 4 * number))
-    return root
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    monkeypatch.setattr("siamkd_core.runfolder.curves", lambda history: b"")
+    return write_tracks(tmp_path_factory.mktemp("data"))
 
 
 def run(config, data, output, **options):

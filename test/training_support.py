@@ -11,6 +11,7 @@ import torch
 import yaml
 from synthetic import moving_boxes, write_sequence
 
+from siamkd_core.augment import AugmentConfig
 from siamkd_core.config import to_mapping
 from siamkd_core.modelfile import load_model
 from siamkd_core.pairs import PairsConfig, SourceConfig
@@ -20,6 +21,14 @@ PAIRS = PairsConfig(
     holdout=("held", "moving"),
     search_size=159,
 )
+
+TRACKS = PairsConfig(
+    sources=(SourceConfig(("*",)),),
+    holdout=("held",),
+    search_size=191,
+    augment=AugmentConfig(stretch=0.1, shift=20),
+)
+"""Pairs of :func:`write_tracks`."""
 
 
 def write_stills(folder, count=4, seed=0):
@@ -40,6 +49,13 @@ def write_data(root):
     for seed, name in enumerate(("set", "held")):
         write_stills(root / "stills" / name, seed=seed)
     write_sequence(root / "tracks" / "moving", moving_boxes(6))
+    return root
+
+
+def write_tracks(root):
+    """Three sequences of five frames, ``held`` is held out."""
+    for number, name in enumerate(("one", "two", "held")):
+        write_sequence(root / name, moving_boxes(5, step=2 + number, side=20 + 4 * number))
     return root
 
 

@@ -7,10 +7,10 @@
 Without --grid the designed variants: label only, the method's terms one by one, with sharing,
 Hinton's distillation and FitNets. With --grid the recipe as it is and with one value changed at a
 time. --set changes the recipe for all of them. What differs only in its students is trained side by
-side, on the same pairs, and the teacher answers once for all. Called again, finished runs are
-skipped and a broken one goes on. The table so far is written after each student: ablation.csv, .md
-and .png. All students are tracked with the tracker's default parameters: tuning each would mix two
-questions.
+side, on the same pairs, and the teacher answers once for all. Called again with the same variants,
+finished runs are skipped and a broken one goes on; other variants are a run of their own, in a
+folder of its own. The table so far is written after each student: ablation.csv, .md and .png. All
+students are tracked with the tracker's default parameters: tuning each would mix two questions.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 from ablation_plan import Run, changed, grid_of, plan, variants_of
 from ablation_table import Result, comma_separated, markdown, plot
 
+from siamkd_core.architectures import architecture
 from siamkd_core.cli.evaluate import code_hash, identity, run_all
 from siamkd_core.cli.run_options import source_commit
 from siamkd_core.config import load_yaml, to_mapping
@@ -42,7 +43,6 @@ from siamkd_core.modelfile import read_card, write_atomically
 from siamkd_core.report import judge
 from siamkd_core.sequences import Sequence
 from siamkd_core.tracker import Tracker, load_tracker
-from siamkd_core.tracker_config import TrackerConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -151,7 +151,8 @@ def evaluate(
     """One pass through the sequences with the default tracker parameters; resumes."""
     precision = args.tracking_precision or args.precision
     loaded = load_tracker(model, args.device, precision, args.threads)
-    tracker = Tracker(loaded.backend, replace(loaded.card, tracker=TrackerConfig()))
+    default = architecture(loaded.card.architecture).tracker()
+    tracker = Tracker(loaded.backend, replace(loaded.card, tracker=default))
     runs = run_all(tracker, sequences, ResultFolder(folder, identity(tracker)))
     rows = [judge(sequence, runs[sequence.name]) for sequence in sequences]
     mean = macro_mean([row.measures for row in rows])

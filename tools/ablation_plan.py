@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +18,8 @@ from siamkd_core.errors import ConfigError
 
 DEFAULT = "default"
 """Name of the recipe as it is, in a grid."""
+DESIGNED = ("label", "TS", "TS+AH", "TS+STR", "TS+AH+STR", "TS+AH+STR+KS", "Hinton", "FitNet")
+"""Names of :func:`variants_of`."""
 HINTON_TEMPERATURE = 4.0
 
 
@@ -52,8 +56,10 @@ def variants_of(base: DistillConfig) -> dict[str, Variant]:
     compare it with. Weights are the recipe's; without sharing the first student is alone.
 
     Raises:
-        ConfigError: a recipe that shares nothing, or does without one of the method's terms.
+        ConfigError: a recipe that shares nothing, does without one of the method's terms, or gives
+            a student losses of its own.
     """
+    _without_own_losses(base)
     terms = base.losses
     if not (terms.teacher_soft and terms.adaptive_hard and terms.target_response):
         raise ConfigError("an ablation starts from a recipe with all terms of the method")
@@ -88,6 +94,14 @@ def variants_of(base: DistillConfig) -> dict[str, Variant]:
     }
 
 
+def _without_own_losses(base: DistillConfig) -> None:
+    own = [one.name for one in base.students if one.losses]
+    if own:
+        raise ConfigError(
+            f"{', '.join(own)}: the ablation gives students their losses: put them under losses"
+        )
+
+
 def _with_losses(config: DistillConfig, losses: TermsConfig) -> tuple[StudentConfig, ...]:
     return tuple(replace(one, losses=losses) for one in config.students)
 
@@ -101,8 +115,10 @@ def grid_of(base: DistillConfig, factors: Sequence[str]) -> dict[str, Variant]:
             ``students.1.share``.
 
     Raises:
-        ConfigError: not of this form, no such key, or a value out of range.
+        ConfigError: not of this form, no such key, a value out of range, or a recipe that gives a
+            student losses of its own, which no factor under ``losses`` would reach.
     """
+    _without_own_losses(base)
     found = {DEFAULT: base}
     for factor in factors:
         key, equals, values = factor.partition("=")
@@ -166,6 +182,9 @@ def plan(
     unfinished ablation compares like with like. Those that differ only in their students are
     trained in one run: on the same pairs, and the teacher answers once for all of them.
 
+    A run's folder depends on its variants alone, so that other variants never meet its checkpoint:
+    ``seed0`` for the designed ones, for others the first and a hash of all their names besides.
+
     Raises:
         ConfigError: ``only`` names a variant that does not exist.
     """
@@ -182,32 +201,44 @@ def plan(
                 break
         else:
             groups.append({name: variant})
-    return [
-        _run(
-            group,
-            seed,
-            Path(f"seed{seed}" if number == 0 else f"seed{seed}-{slug(next(iter(group)))}"),
-        )
-        for seed in seeds
-        for number, group in enumerate(groups)
-    ]
+    return [_run(group, seed) for seed in seeds for group in groups]
 
 
-def _run(group: Mapping[str, Variant], seed: int, folder: Path) -> Run:
+def _run(group: Mapping[str, Variant], seed: int) -> Run:
     """A recipe with all students of a group, each told apart by its variant."""
     students: list[StudentConfig] = []
+    prefixes = slugs(group)
     for name, variant in group.items():
-        prefix = slug(name)
-        names = {one.name: f"{prefix}_{one.name}" for one in variant.students}
+        names = {one.name: f"{prefixes[name]}_{one.name}" for one in variant.students}
         for one in variant.students:
-            others = tuple(names[other] for other in names if other != one.name)
+            told = one.learns_from or [other for other in names if other != one.name]
+            others = tuple(names[other] for other in told if other in names)
             share = one.share if others else 0.0
             students.append(replace(one, name=names[one.name], learns_from=others, share=share))
     rest = next(iter(group.values())).rest
     sharing = rest.sharing if any(one.share for one in students) else SharingConfig("none")
     config = replace(rest, students=tuple(students), sharing=sharing, seed=seed)
-    judged = {name: f"{slug(name)}_{v.students[0].name}" for name, v in group.items()}
-    return Run(seed, config, judged, folder)
+    judged = {name: f"{prefixes[name]}_{v.students[0].name}" for name, v in group.items()}
+    return Run(seed, config, judged, Path(f"seed{seed}{_suffix(tuple(group))}"))
+
+
+def _suffix(names: tuple[str, ...]) -> str:
+    """What a folder's name says of the variants in it."""
+    return "" if names == DESIGNED else f"-{slug(names[0])}-{_short_hash(*names)}"
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """The slug of each name; where two are the same, as of -1 and 1, with a hash of the name."""
+    plain = {name: slug(name) for name in names}
+    count = Counter(plain.values())
+    return {
+        name: f"{short}_{_short_hash(name)}" if count[short] > 1 else short
+        for name, short in plain.items()
+    }
+
+
+def _short_hash(*names: str) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:6]
 
 
 def slug(name: str) -> str:

@@ -41,21 +41,36 @@ def run(args: argparse.Namespace) -> int:
     import tempfile
 
     from siamkd_core.errors import ConfigError
-    from siamkd_core.untrained import is_recipe, untrained_model
+    from siamkd_core.untrained import is_recipe
 
     if min(args.rounds, args.frames) < 1:
         raise ConfigError("--rounds and --frames must be at least 1")
     with tempfile.TemporaryDirectory() as folder:
-        models = [
-            str(untrained_model(model, Path(folder) / Path(model).stem / "untrained"))
-            if is_recipe(model)
-            else model
-            for model in args.models
-        ]
-        return compare(args, models)
+        fresh = {one: build(one, Path(folder)) for one in args.models if is_recipe(one)}
+        paths = [fresh.get(one, one) for one in args.models]
+        return compare(args, paths, frozenset(fresh.values()))
 
 
-def compare(args: argparse.Namespace, paths: list[str]) -> int:
+def build(recipe: str, folder: Path) -> str:
+    """The path of the fresh network of a recipe; another recipe's is in another place."""
+    import hashlib
+
+    from siamkd_core.cli.run_options import load_recipe
+    from siamkd_core.errors import ConfigError
+    from siamkd_core.train import TrainConfig
+    from siamkd_core.untrained import untrained_model
+
+    if not isinstance(load_recipe(recipe), TrainConfig):
+        raise ConfigError(
+            f"{recipe} is a recipe of siamkd distill; a recipe of siamkd train is needed, with one "
+            "network"
+        )
+    path = Path(recipe).resolve()
+    apart = hashlib.sha256(str(path).encode()).hexdigest()[:6]
+    return str(untrained_model(recipe, folder / apart / path.stem / "untrained"))
+
+
+def compare(args: argparse.Namespace, paths: list[str], untrained: frozenset[str]) -> int:
     """Measure the models, print and write what was asked for."""
     from rich.console import Console
     from rich.progress import Progress
@@ -73,9 +88,14 @@ def compare(args: argparse.Namespace, paths: list[str]) -> int:
     if len(models) < len(paths):
         raise ConfigError("a model is named twice; each can be compared once")
     options = (args.device, args.precision)
-    fixed = {name: complexity(model) for name, model in models.items()}
     trackers = {name: load_tracker(model, *options, args.threads) for name, model in models.items()}
-    known = {name: accuracy(args, one.card) for name, one in trackers.items()}
+    known = {
+        name: None if models[name] in untrained else accuracy(args, one.card)
+        for name, one in trackers.items()
+    }
+    if (args.plot or args.record or args.results) and not any(known.values()):
+        raise ConfigError(no_accuracy([one.card for one in trackers.values()]))
+    fixed = {name: complexity(model) for name, model in models.items()}
     memory = {
         name: peak_memory(model, *options, args.threads or 0) for name, model in models.items()
     }
@@ -102,10 +122,20 @@ def accuracy(args: argparse.Namespace, card: ModelCard) -> Accuracy | None:
     """That of a model, if it was asked for and is known."""
     from siamkd_core.accuracy import recorded, reported
 
-    # a recipe's fresh network has the name of the trained one, and no training
-    if args.results and card.training:
-        return reported(Path(args.results), card.name)
+    if args.results:
+        return reported(Path(args.results), card)
     return recorded(card, args.record) if args.record else None
+
+
+def no_accuracy(cards: list[ModelCard]) -> str:
+    """What to do where no model's accuracy is known."""
+    sets = sorted({name for card in cards for name in card.measured})
+    have = f"their cards have the sets {', '.join(sets)}" if sets else "their cards have no set"
+    return (
+        "the accuracy of none of the models is known: record one with siamkd evaluate --record "
+        f"SET and name it with --record SET ({have}), or name the folder of its evaluation with "
+        "--results"
+    )
 
 
 def family(card: ModelCard) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 HELP = "run a model once through a folder of sequences and measure it; run again to resume"
 DECIDING_MODULES = (
     *("box", "crop", "device_crop", "siamfc", "siamrpn", "anchors", "xcorr", "backend", "arrays"),
+    *("network", "alexnet", "efficientnet", "resnet"),
     *("locate", "select_box", "search", "pipeline", "device_pipeline", "tracker"),
 )
 
