@@ -451,14 +451,17 @@ def test_teachers_and_students_that_do_not_fit_are_refused(config, data, tmp_pat
 
 
 def test_the_recipes_of_the_repository_are_read():
-    recipe = load_recipe(RECIPES / "dstfc.yaml")
-    assert isinstance(recipe, DistillConfig)
-    sizes = {one.name: count_parameters(SiamFC(one.widths)) for one in recipe.students}
-    assert sizes["dstfc"] <= 175_000 < sizes["dstfc_intelligent"]
-    smoke = load_recipe(RECIPES / "smoke.yaml")
-    assert isinstance(smoke, DistillConfig)
-    for one in (recipe, smoke):
-        assert read_card(find_model(one.teacher)).name == one.teacher
+    found = {
+        name: load_recipe(RECIPES / f"{name}.yaml") for name in ("dstfc", "dstfc_alexnet", "smoke")
+    }
+    for name, recipe in found.items():
+        assert isinstance(recipe, DistillConfig)
+        assert read_card(find_model(recipe.teacher)).name == recipe.teacher
+        student = recipe.students[0]
+        assert count_parameters(SiamFC(student.widths, student.backbone)) == 174_754
+        assert student.name == {"smoke": "mine"}.get(name, name)
+    start = found["smoke"].students[0].start_from
+    assert read_card(find_model(start)).widths == found["smoke"].students[0].widths
     plain = RECIPES.parent / "train" / "siamfc.yaml"
     assert load_recipe(plain) == load_yaml(TrainConfig, plain)
 
@@ -470,7 +473,9 @@ def test_a_few_images_of_ones_own_become_a_tracker(tmp_path, teacher, capsys):
     write_sequence(tracks / "one", moving_boxes(5))
     write_sequence(tracks / "two", moving_boxes(5, step=-1, side=18))
     values = yaml.safe_load((RECIPES / "smoke.yaml").read_text())
-    values["students"][0]["widths"] = [2, 4, 4, 4, 2]
+    (student,) = values["students"]
+    # of any widths, so from random weights
+    student |= {"widths": [4, 2, 4, 4, 4, 2], "start_from": ""}
     values |= {"teacher": str(teacher), "epochs": 2, "pairs_per_epoch": 8, "batch_size": 4}
     values["workers"] = 0
     recipe = tmp_path / "smoke.yaml"
