@@ -22,7 +22,7 @@ class TrackerParameters(ParameterSet):
     """Parameters of the node `tracker`."""
 
     model: str = parameter(
-        "dstfc",
+        "siamfc",
         "Shipped model name, or path of a .safetensors file with its .json card beside it",
         read_only=True,
     )

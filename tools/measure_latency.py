@@ -61,7 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", default=["640x480", "1280x720"], metavar="WxH")
     parser.add_argument(
         "--model",
-        default="dstfc",
+        default="siamfc",
         help="shipped name or .safetensors file; 'tiny' is one of a few channels and random "
         "weights, which costs next to nothing and shows what the node costs",
     )

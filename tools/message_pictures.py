@@ -47,7 +47,7 @@ Task = tuple[int, str, Mapping[str, str]]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--folder", type=Path, default=ROOT / "docs")
-    parser.add_argument("--model", default="dstfc", help="shipped name or .safetensors file")
+    parser.add_argument("--model", default="siamfc", help="shipped name or .safetensors file")
     parser.add_argument(
         "--seconds", type=float, default=8.0, help="of tracking before the pictures"
     )

@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate", type=float, default=60.0, help="images per second")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", default="dstfc", help="shipped name or .safetensors file")
+    parser.add_argument("--model", default="siamfc", help="shipped name or .safetensors file")
     parser.add_argument("--output", type=Path, default=Path("soak"), help="folder")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
