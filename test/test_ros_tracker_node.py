@@ -336,7 +336,8 @@ def test_a_camera_that_changes_its_size_keeps_the_target_in_the_same_view(
     assert len(observer.targets) == results + 1
     show_until_believed(observer, scene(3)[:200])
     assert not observer.targets[-1].detections
-    assert observer.state == "idle: the image changed from 640x480 to 320x200"
+    dropped = "idle: the image changed from 640x480 to 320x200"
+    observer.wait_for(lambda: observer.state == dropped, "the status of the drop")
     show_until_believed(observer, scene(3))  # for the tests after this one
 
 
