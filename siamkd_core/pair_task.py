@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,14 +49,15 @@ def fresh(
     pretrained: bool = False,
     head: HeadConfig | None = None,
 ) -> Pupil:
-    """A network with random weights, or those of a model of the same architecture, backbone, widths
-    and head, or (``pretrained``) those of an image classifier in the backbone.
+    """A network with random weights; or with those of the model ``start_from``, its backbone's
+    alone where their architectures or heads differ; or (``pretrained``) with those of an image
+    classifier in the backbone.
 
     The weights depend on these arguments alone, not on what else a run trains.
 
     Raises:
-        ConfigError: no such architecture; ``start_from`` is another network; no pretrained weights
-            fit or their package is missing.
+        ConfigError: no such architecture; ``start_from`` has another backbone or other widths; no
+            pretrained weights fit or their package is missing.
         ModelFileError: no such model, or a backbone, widths or head that do not exist.
     """
     card = new_card(name, architecture, widths, backbone, head)
@@ -67,15 +68,25 @@ def fresh(
         return Pupil(network, card, {"pretrained": load_pretrained(network)})
     if not start_from:
         return Pupil(network, card, {})
-    network, base = load_model(start_from)
-    found, wanted = ((one.architecture, one.backbone, one.widths, one.head) for one in (base, card))
-    if found != wanted:
+    source, base = load_model(start_from)
+    if (base.backbone, base.widths) != (card.backbone, card.widths):
         raise ConfigError(
-            f"{start_from} is {_words(*found)}, the recipe has {_words(*wanted)}; they must be the "
-            "same to start from it"
+            f"{start_from} has {_words(base)}, the recipe {_words(card)}; they must be the same to "
+            "start from it"
         )
     origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
-    return Pupil(network, card, {"started_from": origin})
+    if (base.architecture, base.head) == (card.architecture, card.head):
+        return Pupil(source, card, {"started_from": origin})
+    backbone, given = (cast(Any, one).backbone for one in (network, source))
+    try:
+        backbone.load_state_dict(given.state_dict())
+    except RuntimeError as error:
+        # AlexNets of two families differ: one has groups
+        raise ConfigError(
+            f"the backbone of {start_from}, a {base.architecture}, does not fit a "
+            f"{card.architecture}: {error}"
+        ) from error
+    return Pupil(network, card, {"started_from": {**origin, "part": "backbone"}})
 
 
 def check_backbone_takes(card: ModelCard, size: int) -> None:
@@ -87,11 +98,8 @@ def check_backbone_takes(card: ModelCard, size: int) -> None:
         )
 
 
-def _words(
-    architecture: str, backbone: str, widths: tuple[int, ...], head: HeadConfig | None
-) -> str:
-    more = f" and a {head.kind} head of {head.width}" if head else ""
-    return f"a {architecture} with {backbone} and the widths {widths}{more}"
+def _words(card: ModelCard) -> str:
+    return f"the backbone {card.backbone} with the widths {card.widths}"
 
 
 class PairTask:

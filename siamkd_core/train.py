@@ -30,8 +30,9 @@ class TrainConfig(RecipeConfig):
         head: of a siamrpn.
         pretrained: start the backbone from an image classifier, see
             :mod:`siamkd_core.pretrained`.
-        start_from: shipped name or path of a model to fine-tune, of the same architecture,
-            backbone, widths and head; empty for random weights.
+        start_from: shipped name or path of a model of the same backbone and widths to fine-tune; of
+            one of another architecture or head, only the backbone is taken. Empty for random
+            weights.
     """
 
     name: str = "siamfc"
