@@ -77,9 +77,9 @@ def fresh(
     origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
     if (base.architecture, base.head) == (card.architecture, card.head):
         return Pupil(source, card, {"started_from": origin})
-    backbone, given = (cast(Any, one).backbone for one in (network, source))
+    ours, theirs = (cast(nn.Module, cast(Any, one).backbone) for one in (network, source))
     try:
-        backbone.load_state_dict(given.state_dict())
+        ours.load_state_dict(theirs.state_dict())
     except RuntimeError as error:
         # AlexNets of two families differ: one has groups
         raise ConfigError(

@@ -28,7 +28,7 @@ from siamkd_core.losses.target_response import (
     target_weights,
     unit,
 )
-from siamkd_core.losses.teacher_soft import teacher_soft
+from siamkd_core.losses.teacher_soft import bernoulli_cells
 from siamkd_core.network import SiameseNetwork
 from siamkd_core.pair_sheet import pair_caption, scaled, short, zoomed
 from siamkd_core.pairs import Pair, PairDataset, PairDetail
@@ -50,12 +50,13 @@ class Responses:
 
     Attributes:
         maps: by the names of MAPS, (cells, cells) float64.
-        target_response, teacher_soft: its losses against the teacher.
+        target_response: its loss against the teacher.
+        divergence: of its response from the teacher's, the mean of the cells.
     """
 
     maps: Mapping[str, NDArray[np.float64]]
     target_response: float
-    teacher_soft: float
+    divergence: float
 
 
 @torch.inference_mode()
@@ -86,7 +87,7 @@ def responses(pair: Pair, networks: Sequence[SiameseNetwork]) -> list[Responses]
             Responses(
                 dict(zip(MAPS, cells, strict=True)),
                 float(target_response(z, x, *embedded[0])),
-                float(teacher_soft(answer, answers[0])),
+                float(bernoulli_cells(answer, answers[0], 1.0).mean()),
             )
         )
     return found
@@ -129,7 +130,7 @@ def _block(detail: PairDetail, found: list[Responses], names: Sequence[str]) -> 
         top = BAR + row * (TILE + GAP)
         facts = ["student" if row else "teacher", short(name)]
         if row:
-            facts += [f"STR {one.target_response:.3f}", f"TS {one.teacher_soft:.4f}"]
+            facts += [f"STR {one.target_response:.3f}", f"KL {one.divergence:.4f}"]
         for line, fact in enumerate(facts, 1):
             _write(block, fact, 0, top + 20 * line, NAMES)
         tiles = [

@@ -57,12 +57,16 @@ class SiamFCFamily:
     def soft_loss(
         self, student: Answer, teacher: Answer, batch: Batch, temperature: float
     ) -> Tensor:
-        return teacher_soft(student.logits, teacher.logits, temperature)
+        return teacher_soft(
+            student.logits, teacher.logits, self._positive(student, batch), temperature
+        )
 
     def sharing_loss(
         self, receiver: Answer, provider: Answer, batch: Batch, temperature: float, detach: bool
     ) -> Tensor:
-        return knowledge_sharing(receiver.logits, provider.logits, temperature, detach)
+        return knowledge_sharing(
+            receiver.logits, provider.logits, self._positive(receiver, batch), temperature, detach
+        )
 
     def strange_loss(self, network: nn.Module, answer: Answer, batch: Batch) -> Tensor:
         response = cast(SiamFC, network).respond(predecessors(answer.exemplar), answer.search)
@@ -78,6 +82,9 @@ class SiamFCFamily:
     def hits(self, answer: Answer, batch: Batch) -> Tensor:
         peak = answer.logits.flatten(1).argmax(1, keepdim=True)
         return self._labels(answer, batch).flatten(1).gather(1, peak).squeeze(1)
+
+    def _positive(self, answer: Answer, batch: Batch) -> Tensor:
+        return self._labels(answer, batch) > 0
 
     def _labels(self, answer: Answer, batch: Batch) -> Tensor:
         size = answer.logits.shape[-1]

@@ -247,7 +247,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ablation, "distill", train)
     monkeypatch.setattr(ablation, "evaluate", judge)
-    args = argparse.Namespace(data="", device="cpu", precision="float32", threads=1)
+    args = argparse.Namespace(data="", device="cpu", precision="float32", threads=1, tracker="")
 
     def make(run):
         return list(ablation.make(args, run, tmp_path, []))
@@ -272,6 +272,10 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     trained.clear()
     make(run)
     assert trained == [3]
+    evaluated.clear()
+    args.tracker = "window=0.3"  # another evaluation
+    make(run)
+    assert evaluated == ["TS", "label"]
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -297,6 +301,7 @@ def test_the_command_trains_tracks_and_tabulates(family, calls, tmp_path, capsys
     recipe.write_text(yaml.safe_dump(to_mapping(config)))
     command = [str(recipe), "--data", str(data), "--sequences-in", str(data)]
     command += ["--sequences", "held", "--output", str(tmp_path / "out"), "--seeds", "0"]
+    command += ["--tracker", "window=0.3"]
     command += ["--device", "cpu", "--precision", "float32", "--variants"]
     # other variants than before are no obstacle
     for variants in calls:

@@ -87,8 +87,12 @@ def outputs(network, batch):
     return z, x, network.respond(z, x)
 
 
+def labels_of(logits, batch):
+    return response_labels(logits.shape[-1], 8, 16.0, batch["offset"])
+
+
 def label_loss(logits, batch):
-    labels = response_labels(logits.shape[-1], 8, 16.0, batch["offset"])
+    labels = labels_of(logits, batch)
     return balanced_bce_per_map(logits, labels)
 
 
@@ -183,12 +187,16 @@ def test_a_student_learns_from_those_it_names(config, data):
     found = {name: float(value.detach()) for name, value in task.losses(networks, batch).items()}
     _, _, ours = outputs(networks["dull"], batch)
     _, _, theirs = outputs(networks["intelligent"], batch)
-    expected = knowledge_sharing(ours, theirs).mean()
-    assert found["dull/sharing"] == pytest.approx(float(expected.detach()), rel=1e-4)
+    positive = labels_of(ours, batch) > 0
+    expected = knowledge_sharing(ours, theirs, positive).mean()
+    # fresh networks hardly differ: float32 leaves three digits of so small a divergence
+    assert found["dull/sharing"] == pytest.approx(float(expected.detach()), rel=1e-3)
     # from both others, the mean
     _, _, others = outputs(networks["third"], batch)
-    both = [float(knowledge_sharing(theirs, one).mean().detach()) for one in (ours, others)]
-    assert found["intelligent/sharing"] == pytest.approx(sum(both) / 2, rel=1e-4)
+    both = [
+        float(knowledge_sharing(theirs, one, positive).mean().detach()) for one in (ours, others)
+    ]
+    assert found["intelligent/sharing"] == pytest.approx(sum(both) / 2, rel=1e-3)
     assert "third/sharing" not in found
 
 
@@ -211,6 +219,7 @@ def test_each_term_is_its_pure_function_on_the_batch(config, data, variant):
         ours, other = outputs(task.teacher, batch), {"dull": "intelligent", "intelligent": "dull"}
         hard = {name: label_loss(found[2], batch) for name, found in answers.items()}
         truth = label_loss(ours[2], batch)
+        positive = labels_of(ours[2], batch) > 0
         # between two samples, not on one: the gate is open for half of the dull student's
         margin = float((hard["dull"] - truth).sort().values[2:4].mean())
         terms = replace(terms, margin=margin)
@@ -228,7 +237,7 @@ def test_each_term_is_its_pure_function_on_the_batch(config, data, variant):
             assert len(differ) > 0 and differ.any()
             values = {
                 "label": hard[name].mean(),
-                "teacher_soft": teacher_soft(logits, ours[2], 2.0).mean(),
+                "teacher_soft": teacher_soft(logits, ours[2], positive, 2.0).mean(),
                 "adaptive_hard": adaptive_hard(hard[name], truth, margin).mean(),
                 "target_response": target_response(z, x, *ours[:2]).mean(),
                 "feature_matching": (
@@ -237,7 +246,7 @@ def test_each_term_is_its_pure_function_on_the_batch(config, data, variant):
                 / 2,
                 "stranger": balanced_bce_per_map(strange, torch.zeros_like(strange))[differ].mean(),
                 "sharing": 0.9**3
-                * (knowledge_sharing(logits, answers[other[name]][2], 2.0) * gate).mean(),
+                * (knowledge_sharing(logits, answers[other[name]][2], positive, 2.0) * gate).mean(),
             }
             weights = dict(zip(values, (0.3, 0.7, 0.2, 5.0, 0.4, 0.25), strict=False))
             weights["sharing"] = {"dull": 1.0, "intelligent": 0.5}[name]
@@ -440,7 +449,7 @@ def test_teachers_and_students_that_do_not_fit_are_refused(config, data, tmp_pat
     with pytest.raises(ModelFileError, match=r"dull: .*even widths"):
         run(replace(config, students=(odd, INTELLIGENT)), data, tmp_path)
     other = replace(DULL, start_from=str(teacher))
-    with pytest.raises(ConfigError, match=r"widths \(4, 8, 8, 8, 4\), the recipe has"):
+    with pytest.raises(ConfigError, match=r"widths \(4, 8, 8, 8, 4\), the recipe the"):
         run(replace(config, students=(other, INTELLIGENT)), data, tmp_path)
     card = json.loads(teacher.with_suffix(".json").read_text())
     alien = tmp_path / "alien.safetensors"

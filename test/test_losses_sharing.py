@@ -1,6 +1,6 @@
 import pytest
 import torch
-from loss_support import divergence_by_loops, maps
+from loss_support import divergence_by_loops, maps, some
 
 from siamkd_core.losses.adaptive_hard import adaptive_hard
 from siamkd_core.losses.sharing import decayed, knowledge_sharing, sharing_gate
@@ -49,29 +49,33 @@ def test_the_strength_decays_geometrically():
 @pytest.mark.parametrize("detach", [True, False])
 def test_golden(detach):
     receiver, provider = maps(3, 1, 4, 5), maps(3, 1, 4, 5, seed=1)
-    loss = knowledge_sharing(receiver, provider, 2.0, detach)
-    assert loss.tolist() == pytest.approx(divergence_by_loops(receiver, provider, 2.0), rel=1e-10)
+    positive = some(3, 1, 4, 5)
+    loss = knowledge_sharing(receiver, provider, positive, 2.0, detach)
+    expected = divergence_by_loops(receiver, provider, positive, 2.0)
+    assert loss.tolist() == pytest.approx(expected, rel=1e-10)
 
 
 def test_only_the_receiver_learns_unless_it_is_to_be_literal():
     receiver, provider = (maps(2, 1, 3, 3, seed=s).requires_grad_() for s in (0, 1))
-    knowledge_sharing(receiver, provider).sum().backward()
+    positive = some(2, 1, 3, 3)
+    knowledge_sharing(receiver, provider, positive).sum().backward()
     assert provider.grad is None and receiver.grad.abs().min() > 0
     directional = receiver.grad.clone()
     receiver.grad = None
-    knowledge_sharing(receiver, provider, detach=False).sum().backward()
+    knowledge_sharing(receiver, provider, positive, detach=False).sum().backward()
     torch.testing.assert_close(receiver.grad, directional)
     assert provider.grad.abs().min() > 0
 
 
 def test_gradcheck_of_both():
     receiver, provider = (maps(2, 1, 2, 3, seed=s).requires_grad_() for s in (0, 1))
+    positive = some(2, 1, 2, 3)
     assert torch.autograd.gradcheck(
-        lambda r, p: knowledge_sharing(r, p, 2.0, detach=False), (receiver, provider)
+        lambda r, p: knowledge_sharing(r, p, positive, 2.0, detach=False), (receiver, provider)
     )
 
 
 def test_the_loss_of_a_sample_does_not_depend_on_its_batch():
-    receiver, provider = maps(3, 1, 4, 4), maps(3, 1, 4, 4, seed=1)
-    alone = [knowledge_sharing(receiver[i : i + 1], provider[i : i + 1]).item() for i in range(3)]
-    assert knowledge_sharing(receiver, provider).tolist() == pytest.approx(alone)
+    every = (maps(3, 1, 4, 4), maps(3, 1, 4, 4, seed=1), some(3, 1, 4, 4))
+    alone = [knowledge_sharing(*(v[i : i + 1] for v in every)).item() for i in range(3)]
+    assert knowledge_sharing(*every).tolist() == pytest.approx(alone)

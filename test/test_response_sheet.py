@@ -12,7 +12,7 @@ from synthetic import moving_boxes, tiny_model, write_sequence
 
 from siamkd_core.cli import main
 from siamkd_core.losses.target_response import attention, target_response, unit
-from siamkd_core.losses.teacher_soft import teacher_soft
+from siamkd_core.losses.teacher_soft import bernoulli_cells
 from siamkd_core.pairs import PairDataset, find_sources
 from siamkd_core.response_sheet import BAR, GAP, MAPS, NAMES, TILE, response_sheet, responses
 from siamkd_core.siamfc import SiamFC
@@ -95,13 +95,14 @@ def test_the_maps_and_figures_are_those_of_the_losses(pairs):
         network.backbone[-1].weight.data *= 0.02  # logits of some units, as trained ones are
     pair = pairs[0]
     ours = responses(pair, [teacher, student])
-    assert ours[0].target_response == ours[0].teacher_soft == 0 < ours[1].teacher_soft
+    assert ours[0].target_response == ours[0].divergence == 0 < ours[1].divergence
     with torch.no_grad():
         z, x = pair["exemplar"][None].float(), pair["search"][None].float()
         features = [n.embed(v) for n in (student, teacher) for v in (z, x)]
         logits = [n(z, x) for n in (student, teacher)]
     assert ours[1].target_response == pytest.approx(target_response(*features).item(), rel=1e-5)
-    assert ours[1].teacher_soft == pytest.approx(teacher_soft(*logits).item(), rel=1e-5)
+    divergence = bernoulli_cells(*logits, 1.0).mean().item()
+    assert ours[1].divergence == pytest.approx(divergence, rel=1e-5)
     # the loss is the distance of the maps that are drawn
     distance = sum(np.sum((ours[1].maps[m] - ours[0].maps[m]) ** 2) for m in ("F(z)", "F(Wx)"))
     assert distance == pytest.approx(target_response(*features).item(), rel=1e-4)

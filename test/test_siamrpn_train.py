@@ -14,7 +14,8 @@ from siamkd_core.config import to_mapping
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.evaluate import run_sequence
 from siamkd_core.family import family_of
-from siamkd_core.modelfile import load_model, read_card
+from siamkd_core.modelfile import load_model, read_card, save_model
+from siamkd_core.pair_task import fresh
 from siamkd_core.pairs import PairDataset, find_sources
 from siamkd_core.sequences import read_sequence
 from siamkd_core.siamrpn import HeadConfig, SiamRPN
@@ -160,9 +161,36 @@ def test_a_recipe_that_does_not_fit_says_so(data, tmp_path):
     with pytest.raises(ConfigError, match="unknown architecture 'siamxyz'; known: siamfc, siamrpn"):
         run(replace(CONFIG, architecture="siamxyz"), data, tmp_path / "c")
     base = run(replace(CONFIG, epochs=1, validation_pairs=0), data, tmp_path / "base")
-    with pytest.raises(ConfigError, match=r"upchannel head of 6.*upchannel head of 7"):
-        other = replace(CONFIG, head=HeadConfig(width=7), start_from=str(base))
+    other = replace(CONFIG, widths=(4, 4, 4, 4, 4), start_from=str(base))
+    with pytest.raises(ConfigError, match=r"must be the same to start from it"):
         run(other, data, tmp_path / "d")
+    # the AlexNet of a siamfc has groups
+    with pytest.raises(ConfigError, match=r"a siamrpn, does not fit a siamfc"):
+        fresh("other", "siamfc", CONFIG.widths, 0, str(base))
+
+
+def test_of_another_network_the_backbone_alone_is_taken(tmp_path):
+    """From a siamfc, and from a siamrpn with another head."""
+    widths = (4, 2, 4, 4, 3)
+    for number, (family, head) in enumerate(
+        (("siamfc", None), ("siamrpn", HeadConfig("depthwise", 5)))
+    ):
+        base = fresh("base", family, widths, 1, backbone="efficientnet", head=head)
+        path = save_model(base.network, base.card, tmp_path / str(number))
+        head = HeadConfig("depthwise", 4)
+        ours = fresh("ours", "siamrpn", widths, 2, str(path), "efficientnet", head=head)
+        alone = fresh("ours", "siamrpn", widths, 2, "", "efficientnet", head=head)
+        states = [one.network.state_dict() for one in (ours, base, alone)]
+        for name, value in states[0].items():
+            source = states[1 if name.startswith("backbone.") else 2]
+            assert torch.equal(value, source[name]), name
+        origin = ours.origin["started_from"]
+        assert origin["name"] == "base" and origin["part"] == "backbone"
+        same = fresh("same", family, widths, 3, str(path), "efficientnet", head=base.card.head)
+        assert "part" not in same.origin["started_from"]
+        assert all(
+            torch.equal(value, states[1][name]) for name, value in same.network.state_dict().items()
+        )
 
 
 def test_the_committed_recipes_are_whole():

@@ -313,5 +313,5 @@ def test_a_pretrained_backbone_learns_from_where_it_was(data, tmp_path, monkeypa
     )
     with pytest.raises(ConfigError, match="choose one"):
         replace(config, start_from="siamfc")
-    with pytest.raises(ConfigError, match=r"with efficientnet and the widths .* must be the same"):
+    with pytest.raises(ConfigError, match=r"efficientnet with the widths .* must be the same"):
         run(replace(config, pretrained=False, start_from="siamfc"), data, tmp_path / "other")

@@ -10,7 +10,8 @@ time. --set changes the recipe for all of them. What differs only in its student
 side, on the same pairs, and the teacher answers once for all. Called again with the same variants,
 finished runs are skipped and a broken one goes on; other variants are a run of their own, in a
 folder of its own. The table so far is written after each student: ablation.csv, .md and .png. All
-students are tracked with the tracker's default parameters: tuning each would mix two questions.
+students and the teacher are tracked with the same tracker parameters, the defaults or those of
+--tracker: tuning each would mix two questions.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from siamkd_core.modelfile import read_card, write_atomically
 from siamkd_core.report import judge
 from siamkd_core.sequences import Sequence
 from siamkd_core.tracker import Tracker, load_tracker
+from siamkd_core.tracker_config import RpnTrackerConfig, TrackerConfig
+from siamkd_core.tune import parse_candidate
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,6 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
     parser.add_argument("--tracking-precision", help="of the evaluation, where it is to be another")
+    parser.add_argument(
+        "--tracker", default="", metavar="NAME=VALUE,...", help="its parameters; rest: defaults"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads for the network")
     args = parser.parse_args(argv)
     try:
@@ -96,7 +102,7 @@ def make(
 ) -> Iterator[Result]:
     """The stored results of a run; where one is missing, the run is begun or gone on with, and its
     students are evaluated."""
-    decides = deciding(run.config, sequences)
+    decides = deciding(run.config, sequences, args.tracker)
     trained = False
     for variant, student in run.judged.items():
         model, place = folder / f"{student}.safetensors", folder / f"{student}.result.json"
@@ -122,11 +128,11 @@ def make(
         yield result
 
 
-def deciding(config: DistillConfig, sequences: list[Sequence]) -> dict[str, Any]:
+def deciding(config: DistillConfig, sequences: list[Sequence], tracker: str) -> dict[str, Any]:
     """What a stored result depends on, as JSON keeps it."""
     recipe = {key: value for key, value in to_mapping(config).items() if key not in NEUTRAL}
     evaluated = {one.name: len(one.frames) for one in sequences}
-    return {"recipe": recipe, "evaluated": evaluated, "code": code_hash()}
+    return {"recipe": recipe, "evaluated": evaluated, "tracker": tracker, "code": code_hash()}
 
 
 def read_result(path: Path, decides: dict[str, Any], model: Path) -> Result | None:
@@ -148,11 +154,11 @@ def evaluate(
     folder: Path,
     sequences: list[Sequence],
 ) -> Result:
-    """One pass through the sequences with the default tracker parameters; resumes."""
+    """One pass through the sequences with the same tracker parameters for all; resumes."""
     precision = args.tracking_precision or args.precision
     loaded = load_tracker(model, args.device, precision, args.threads)
-    default = architecture(loaded.card.architecture).tracker()
-    tracker = Tracker(loaded.backend, replace(loaded.card, tracker=default))
+    parameters = tracker_parameters(args, loaded.card.architecture)
+    tracker = Tracker(loaded.backend, replace(loaded.card, tracker=parameters))
     runs = run_all(tracker, sequences, ResultFolder(folder, identity(tracker)))
     rows = [judge(sequence, runs[sequence.name]) for sequence in sequences]
     mean = macro_mean([row.measures for row in rows])
@@ -162,14 +168,19 @@ def evaluate(
     )
 
 
+def tracker_parameters(args: argparse.Namespace, family: str) -> TrackerConfig | RpnTrackerConfig:
+    kind = architecture(family).tracker
+    return parse_candidate(args.tracker, kind) if args.tracker else kind()
+
+
 def notes(args: argparse.Namespace, base: DistillConfig, sequences: list[Sequence]) -> list[str]:
     """What the table must say of itself."""
     student = base.students[0]
     return [
         f"student {student.name}, widths {'-'.join(map(str, student.widths))}; teacher "
         f"{base.teacher} (sha256 {base.teacher_sha256[:12]})",
-        f"{base.steps * base.batch_size} pairs a run, {len(sequences)} sequences, default tracker "
-        "parameters",
+        f"{base.steps * base.batch_size} pairs a run, {len(sequences)} sequences, "
+        f"tracker parameters {args.tracker or 'by default'}",
         f"commit {source_commit()}; `{shlex.join(['python', *sys.argv])}`",
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from siamkd_core.losses.precision import at_least_float32
+from siamkd_core.losses.precision import at_least_float32, masked_mean
 
 
 def anchor_cross_entropy(logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -43,9 +43,3 @@ def box_smooth_l1(deltas: Tensor, truth: Tensor, positive: Tensor, beta: float) 
     deltas = at_least_float32(deltas)
     cell = F.smooth_l1_loss(deltas, truth.to(deltas.dtype), beta=beta, reduction="none").sum(1)
     return masked_mean(cell, positive)
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """(N, ...) values and bool -> (N,) mean over the cells of ``mask``, 0 where there are none."""
-    count = mask.flatten(1).sum(1).clamp(min=1)
-    return (values * mask).flatten(1).sum(1) / count

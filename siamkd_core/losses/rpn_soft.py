@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from siamkd_core.losses.rpn import box_smooth_l1, masked_mean
-from siamkd_core.losses.teacher_soft import bernoulli_cells
+from siamkd_core.losses.rpn import box_smooth_l1
+from siamkd_core.losses.teacher_soft import balanced_divergence
 
 
 class Predictions(NamedTuple):
@@ -68,6 +68,5 @@ def rpn_divergence(
     """
     if detach:
         target = Predictions(*(value.detach() for value in target))
-    cells = bernoulli_cells(student.logits, target.logits, temperature)
-    scores = 0.5 * masked_mean(cells, positive) + 0.5 * masked_mean(cells, ~positive)
+    scores = balanced_divergence(student.logits, target.logits, positive, temperature)
     return scores + box_weight * box_smooth_l1(student.deltas, target.deltas, positive, beta)

@@ -5,16 +5,21 @@ from __future__ import annotations
 from torch import Tensor
 
 from siamkd_core.losses.precision import at_least_float32
-from siamkd_core.losses.teacher_soft import bernoulli_divergence
+from siamkd_core.losses.teacher_soft import balanced_divergence
 
 
 def knowledge_sharing(
-    receiver: Tensor, provider: Tensor, temperature: float = 1.0, detach: bool = True
+    receiver: Tensor,
+    provider: Tensor,
+    positive: Tensor,
+    temperature: float = 1.0,
+    detach: bool = True,
 ) -> Tensor:
     """Divergence of one student's responses, the receiver's, from another's, the provider's.
 
-    ``L_KS = tau^2 mean_u KL(p_provider(u) || p_receiver(u))``, the same divergence as the
-    teacher-soft loss; the paper's has a regression term too, which SiamFC has nothing for (SiamRPN:
+    ``L_KS`` is the divergence of the teacher-soft loss, of ``D_u = tau^2 KL(p_provider(u) ||
+    p_receiver(u))``, see :func:`siamkd_core.losses.teacher_soft.balanced_divergence`; the paper's
+    has a regression term too, which SiamFC has nothing for (SiamRPN:
     :func:`siamkd_core.losses.rpn_soft.rpn_divergence`). The receiver's loss is
     ``L_KD + weight * sigma * L_KS`` with sigma of :func:`sharing_gate` and weight 1 for the small
     student, beta for the large one (beta = 0.5 in a public re-implementation and remembered to be
@@ -23,6 +28,7 @@ def knowledge_sharing(
     Args:
         receiver: (N, 1, R, R) logits of the student that learns.
         provider: (N, 1, R, R) logits of the student that teaches.
+        positive: (N, 1, R, R) bool, the positions of the target.
         temperature: tau, above 0.
         detach: True, our choice: only the receiver gets a gradient, so the term has a direction.
             False, as the public re-implementation has it: the provider is drawn toward the
@@ -34,7 +40,8 @@ def knowledge_sharing(
     Raises:
         ValueError: shapes that differ, or a temperature that is not above 0.
     """
-    return bernoulli_divergence(receiver, provider.detach() if detach else provider, temperature)
+    target = provider.detach() if detach else provider
+    return balanced_divergence(receiver, target, positive, temperature)
 
 
 def sharing_gate(judged: Tensor, teacher: Tensor, margin: float, strength: float) -> Tensor:

@@ -6,27 +6,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from siamkd_core.losses.precision import at_least_float32
+from siamkd_core.losses.precision import at_least_float32, masked_mean
 
 
-def teacher_soft(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+def teacher_soft(
+    student: Tensor, teacher: Tensor, positive: Tensor, temperature: float = 1.0
+) -> Tensor:
     """Divergence of the student's responses from the teacher's.
 
-    ``L_TS = tau^2 mean_u KL(p_T(u) || p_S(u))`` over the positions u, see
-    :func:`bernoulli_divergence`.
+    ``L_TS = 1/2 mean_{u in P} D_u + 1/2 mean_{u not in P} D_u``, ``D_u = tau^2 KL(p_T(u) ||
+    p_S(u))``, see :func:`balanced_divergence`; P are the positions of the target.
 
     The form, a KL divergence of softened classifications, is remembered to be the paper's, as is
     tau = 1 with less certainty; the paper adds a regression term, and SiamFC has no regression: for
-    SiamRPN see :func:`siamkd_core.losses.rpn_soft.rpn_divergence`.
-
-    Our choice: every position weighs the same, unlike in the label loss. That balances because its
-    positives are few and its minimum without balance is "background everywhere"; the teacher's
-    probabilities come from the balanced loss already, and each position has its own target, with
-    its minimum where student and teacher agree, whatever it weighs.
+    SiamRPN see :func:`siamkd_core.losses.rpn_soft.rpn_divergence`. The balance is our choice, see
+    :func:`balanced_divergence`.
 
     Args:
         student: (N, 1, R, R) logits; the gradient reaches them only.
         teacher: (N, 1, R, R) logits.
+        positive: (N, 1, R, R) bool, P.
         temperature: tau, above 0.
 
     Returns:
@@ -35,15 +34,23 @@ def teacher_soft(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> 
     Raises:
         ValueError: shapes that differ, or a temperature that is not above 0.
     """
-    return bernoulli_divergence(student, teacher.detach(), temperature)
+    return balanced_divergence(student, teacher.detach(), positive, temperature)
 
 
-def bernoulli_divergence(student: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """``mean_u`` of :func:`bernoulli_cells`: every position weighs the same.
+def balanced_divergence(
+    student: Tensor, target: Tensor, positive: Tensor, temperature: float
+) -> Tensor:
+    """``1/2 mean_{u in P} D_u + 1/2 mean_{u not in P} D_u`` of the D of :func:`bernoulli_cells`.
+
+    P, the positions that the label calls the target, weighs as much as all the others together, as
+    it does in the loss against the label. In the plain mean it would be 2 to 7 in 100 of the
+    gradient: students taught by it alone answered the background as their teacher does, and the
+    target hardly at all.
 
     Args:
         student: (N, K, R, R) logits of q.
         target: (N, K, R, R) logits of p.
+        positive: (N, K, R, R) bool, P; a pair without any has its other half alone.
         temperature: tau, above 0.
 
     Returns:
@@ -52,7 +59,8 @@ def bernoulli_divergence(student: Tensor, target: Tensor, temperature: float) ->
     Raises:
         ValueError: shapes that differ, or a temperature that is not above 0.
     """
-    return bernoulli_cells(student, target, temperature).flatten(1).mean(1)
+    cells = bernoulli_cells(student, target, temperature)
+    return 0.5 * masked_mean(cells, positive) + 0.5 * masked_mean(cells, ~positive)
 
 
 def bernoulli_cells(student: Tensor, target: Tensor, temperature: float) -> Tensor:
