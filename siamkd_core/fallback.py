@@ -64,15 +64,24 @@ class FallbackTracker:
         # a caller's image may be a view of a buffer that is used again
         self._given, self._place = (None if self._fallen else _Given(image.copy(), box)), box
 
-    def update(self, image: Image, learn: bool = True) -> Track:
-        """As :meth:`siamkd_core.tracker.Tracker.update`."""
+    def find(self, image: Image, learn: bool = True) -> Track:
+        """As :meth:`siamkd_core.tracker.Tracker.find`."""
         try:
-            track = self.tracker.update(image, learn)
+            track = self.tracker.find(image, learn)
         except RuntimeError as error:
             self._fall(error)
-            track = self.tracker.update(image, learn)
+            track = self.tracker.find(image, learn)
         self._place = track.box
         return track
+
+    def learn(self) -> float:
+        """As :meth:`siamkd_core.tracker.Tracker.learn`; what a failing device would have learnt is
+        lost."""
+        try:
+            return self.tracker.learn()
+        except RuntimeError as error:
+            self._fall(error)
+            return 0.0
 
     def move_to(self, box: Box) -> None:
         self.tracker.move_to(box)

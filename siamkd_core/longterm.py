@@ -28,7 +28,9 @@ class ShortTermTracker(Protocol):
 
     def init(self, image: Image, box: Box) -> None: ...
 
-    def update(self, image: Image, learn: bool = True) -> Track: ...
+    def find(self, image: Image, learn: bool = True) -> Track: ...
+
+    def learn(self) -> float: ...
 
     def move_to(self, box: Box) -> None: ...
 
@@ -43,7 +45,7 @@ class LongTermTracker:
     ``recover_score`` there is followed; it is the target once that has lasted ``recover_after``,
     and otherwise the search goes on at the next place.
 
-    An error in :meth:`init` or :meth:`update` leaves the target and the state as they were.
+    An error in :meth:`init` or :meth:`find` leaves the target and the state as they were.
 
     Attributes:
         config: thresholds; may be replaced at any time.
@@ -87,18 +89,19 @@ class LongTermTracker:
         self._presence = Presence(self.config)
         self._presence.start()
 
-    def update(self, image: Image, elapsed: float) -> Track:
+    def find(self, image: Image, elapsed: float) -> Track:
         """Find the target in the next image; :attr:`state` says whether the box is to be believed.
+        Then :meth:`learn`, when there is time.
 
         Args:
             image: (H, W, 3) uint8 BGR.
             elapsed: seconds of video since the image before.
 
         Raises:
-            SiamkdError, ImageError: as :meth:`siamkd_core.tracker.Tracker.update`.
+            SiamkdError, ImageError: as :meth:`siamkd_core.tracker.Tracker.find`.
         """
         # what is looked at while the target is not seen for sure may be something else
-        track = self._tracker.update(image, learn=self.state is State.TRACKING)
+        track = self._tracker.find(image, learn=self.state is State.TRACKING)
         self._presence.config = self.config
         self.score = track.score
         state = self._presence.update(track.score, elapsed)
@@ -108,6 +111,10 @@ class LongTermTracker:
             # what is not the target must not be followed
             self._tracker.move_to(self._next_place(image))
         return track
+
+    def learn(self) -> float:
+        """As :meth:`siamkd_core.tracker.Tracker.learn`; the seconds that it took."""
+        return self._tracker.learn()
 
     def _next_place(self, image: Image) -> Box:
         size = (image.shape[1], image.shape[0])

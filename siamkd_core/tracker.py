@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,12 @@ class Track:
         score: probability in [0, 1] that the target is in that box.
         value: response logit at the chosen place; the score is its calibration.
         peak: highest response logit, as the network gave it.
-        seconds: time spent per stage: ``crop``, ``model``, ``post``, and ``adapt`` (bringing the
-            exemplar up to date); their sum is the time of the update. On a GPU, ``model`` and
-            ``post`` are its own clock's, and ``crop`` is all the rest until the box was known: the
-            upload, the crops, and the wait for what the GPU still had to do for the frame before.
-            ``adapt`` only starts that work there: it goes on while the next image is awaited.
+        seconds: time spent per stage: ``crop``, ``model``, ``post``, and, of an update, ``adapt``
+            (bringing the exemplar up to date); their sum is the time of the call. On a GPU,
+            ``model`` and ``post`` are its own clock's, and ``crop`` is all the rest until the box
+            was known: the upload, the crops, and the wait for what the GPU still had to do for the
+            frame before. ``adapt`` only starts that work there: it goes on while the next image is
+            awaited.
     """
 
     box: Box
@@ -64,8 +65,8 @@ class _Target:
 class Tracker:
     """Follows one target with a Siamese network of any family.
 
-    Two trackers share no state, even on one backend. An error in :meth:`init` or :meth:`update`
-    leaves the target as it was.
+    Two trackers share no state, even on one backend. An error in :meth:`init`, :meth:`find` or
+    :meth:`update` leaves the target as it was.
 
     Args:
         backend: runs the network.
@@ -79,6 +80,7 @@ class Tracker:
         self.config = card.tracker
         self._pipeline = pipeline or _pipeline_for(backend, card)
         self._target: _Target | None = None
+        self._unlearnt: tuple[Any, Square] | None = None  # a view, and where the target is in it
 
     @property
     def initialised(self) -> bool:
@@ -86,7 +88,7 @@ class Tracker:
 
     def reset(self) -> None:
         """Forget the target."""
-        self._target = None
+        self._target = self._unlearnt = None
 
     def init(self, image: Image, box: Box | tuple[float, float, float, float]) -> None:
         """Take a new target.
@@ -103,6 +105,7 @@ class Tracker:
         box = check_target_box(box, width, height)
         exemplar = self._pipeline.embed(self._pipeline.take(image), _exemplar_square(box))
         self._target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h)
+        self._unlearnt = None
 
     def move_to(self, box: Box) -> None:
         """Search around another place and size from now on; the target's look stays.
@@ -114,11 +117,25 @@ class Tracker:
         target.cx, target.cy, target.w, target.h = box.cx, box.cy, box.w, box.h
 
     def update(self, image: Image, learn: bool = True) -> Track:
-        """Find the target in the next image.
+        """Find the target in the next image, and learn how it looks now: :meth:`find` and
+        :meth:`learn`.
 
         Args:
             image: (H, W, 3) uint8 BGR.
             learn: let the exemplar adapt, if the score allows it too.
+
+        Raises:
+            SiamkdError, ImageError: as :meth:`find`.
+        """
+        track = self.find(image, learn)
+        return replace(track, seconds={**track.seconds, "adapt": self.learn()})
+
+    def find(self, image: Image, learn: bool = True) -> Track:
+        """Find the target in the next image. Who is in a hurry uses the box before :meth:`learn`.
+
+        Args:
+            image: (H, W, 3) uint8 BGR; it must not change before :meth:`learn`.
+            learn: whether :meth:`learn` may let the exemplar adapt.
 
         Raises:
             SiamkdError: no target yet, or a network output that is not finite (the target stays).
@@ -126,6 +143,7 @@ class Tracker:
         """
         target = self._require_target()
         check_image(image)
+        self._unlearnt = None
         start = time.perf_counter()
         view = self._pipeline.take(image)
         side = exemplar_side(target.w, target.h) * self.config.search_size / EXEMPLAR_SIZE
@@ -147,16 +165,30 @@ class Tracker:
         box = Box.from_center(cx, cy, w, h)
         score = self.score(found.value)
         located = time.perf_counter()
-        if learn and self.config.exemplar_share and score >= self.config.exemplar_score:
-            self._adapt(target, self._pipeline.embed(view, _exemplar_square(box)))
         target.cx, target.cy, target.w, target.h = cx, cy, w, h
+        worth = learn and self.config.exemplar_share and score >= self.config.exemplar_score
+        self._unlearnt = (view, _exemplar_square(box)) if worth else None
         seconds = {
             "crop": looked - start - look.model - look.post,
             "model": look.model,
             "post": look.post + located - looked,
-            "adapt": time.perf_counter() - located,
         }
         return Track(box, score, found.value, found.peak, seconds)
+
+    def learn(self) -> float:
+        """Take the look of the target in the image found last into the exemplar, if it was sure
+        enough there. Called again, or before anything was found, it does nothing.
+
+        Returns:
+            the seconds that it took.
+        """
+        start = time.perf_counter()
+        if self._unlearnt is not None and (target := self._target) is not None:
+            look, self._unlearnt = self._pipeline.embed(*self._unlearnt), None
+            recent = self.backend.blend(target.recent, look, self.config.exemplar_rate)
+            target.exemplar = self.backend.blend(target.first, recent, self.config.exemplar_share)
+            target.recent = recent
+        return time.perf_counter() - start
 
     def score(self, value: float) -> float:
         """Probability that a response logit shows the target, by the card's calibration; without
@@ -165,12 +197,6 @@ class Tracker:
         if calibration is not None:
             value = calibration.slope * value + calibration.bias
         return 1 / (1 + math.exp(-min(max(value, -60.0), 60.0)))
-
-    def _adapt(self, target: _Target, look: Any) -> None:
-        """Take a frame's look into the exemplar."""
-        recent = self.backend.blend(target.recent, look, self.config.exemplar_rate)
-        target.exemplar = self.backend.blend(target.first, recent, self.config.exemplar_share)
-        target.recent = recent
 
     def _moved(
         self, target: _Target, found: Found, pixel: float, shape: tuple[int, ...]

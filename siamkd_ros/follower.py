@@ -238,9 +238,15 @@ class Follower:
         except Rejected as error:
             self._reject(error)
             return
-        if frame.sequence <= self._done:
-            return
-        self._done = frame.sequence
+        if frame.sequence > self._done:
+            self._done = frame.sequence
+            self._publish(frame, track, began)
+        # nobody waits for it
+        if track is not None:
+            self._statistics.timed({"adapt": self._tracker.learn()})
+
+    def _publish(self, frame: Frame, track: Track | None, began: float) -> None:
+        """Publish what was found in a frame that was begun with at ``began``."""
         shown = track if self._tracker.state in (State.TRACKING, State.UNCERTAIN) else None
         worked = time.monotonic()
         self._outputs.target(frame, shown, self._target, self._label)
@@ -267,7 +273,7 @@ class Follower:
         state = self._tracker.state
         self._tracker.config = self._parameters().presence
         try:
-            track = self._tracker.update(image, self._elapsed(frame))
+            track = self._tracker.find(image, self._elapsed(frame))
         except ImageError as error:
             raise Rejected("unusable", str(error)) from error
         self._before = frame

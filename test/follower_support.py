@@ -35,6 +35,7 @@ class FakeTracker:
         self.box: Box | None = None
         self.score = 0.9
         self.cost = 0.0
+        self.events: list[str] = []
         self.fails: Exception | None = None
         self.values: list[int] = []  # first byte of every image seen, to tell them apart
 
@@ -46,15 +47,19 @@ class FakeTracker:
         self.box = check_target_box(box, image.shape[1], image.shape[0])
         self.values = [int(image[0, 0, 0])]
 
-    def update(self, image: Any, learn: bool = True) -> Track:
+    def find(self, image: Any, learn: bool = True) -> Track:
         if self.fails:
             raise self.fails
         time.sleep(self.cost)
         assert self.box
         self.values.append(int(image[0, 0, 0]))
         self.box = self.box._replace(x=self.box.x + 1)
-        seconds = {"crop": 0.001, "model": 0.002, "post": 0.003, "adapt": 0.0}
+        seconds = {"crop": 0.001, "model": 0.002, "post": 0.003}
         return Track(box=self.box, score=self.score, value=1.0, peak=1.0, seconds=seconds)
+
+    def learn(self) -> float:
+        self.events.append("learn")
+        return 0.004
 
     def move_to(self, box: Box) -> None:
         self.box = box
@@ -86,6 +91,7 @@ class Rig:
         self._began = time.monotonic()
 
     def target(self, frame: Frame, track: Track | None, target: str, label: str) -> None:
+        self.tracker.events.append("publish")
         self.targets.append((frame.message.header, track, target, label))
 
     def picture(self, frame: Frame, track: Track | None) -> None:

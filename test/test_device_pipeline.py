@@ -144,7 +144,7 @@ def test_a_response_that_is_not_finite_costs_no_target(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("call", ["response", "kernels"])
 def test_the_cpu_goes_on_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    """In the network, and while the exemplar adapts, when the box is known already."""
+    """In the network, and while the exemplar adapts, when the box is out already."""
     network, card = model("siamfc")
     fixed = replace(card, tracker=TrackerConfig())  # what the exemplar learnt is lost anyway
     cpu, other = (Tracker(TorchBackend(model("siamfc")[0], "cpu", "float32"), fixed) for _ in "ab")
@@ -154,7 +154,7 @@ def test_the_cpu_goes_on_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch, 
     for one in (cpu, tracker):
         one.init(images[0], BOX)
     for image in images[1:3]:
-        tracker.update(image, learn=False)
+        tracker.find(image, learn=False)
         cpu.update(image)
     place = gpu._require_target().cx
 
@@ -162,9 +162,13 @@ def test_the_cpu_goes_on_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch, 
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(gpu.backend, call, fail)
-    assert_same_boxes(cpu, tracker, images[3:])  # type: ignore[arg-type]
+    for image in images[3:]:
+        expected, track = cpu.update(image), tracker.find(image)
+        assert np.asarray(track.box) == pytest.approx(np.asarray(expected.box), abs=0.05)
+        tracker.learn()
     assert len(told) == 1
-    assert gpu._require_target().cx == place  # an error leaves the target as it was
+    if call == "response":
+        assert gpu._require_target().cx == place  # an error leaves the target as it was
 
 
 def test_the_stages_are_parts_of_the_update() -> None:

@@ -41,13 +41,16 @@ class Told:
             raise ImageError("broken")
         self.box = box
 
-    def update(self, image: Image, learn: bool = True) -> Track:
+    def find(self, image: Image, learn: bool = True) -> Track:
         self.learnt.append(learn)
         if self.broken:
             raise ImageError("broken")
         assert self.box
         self.box = self.box._replace(x=self.box.x + 1)
         return Track(self.box, self.score, 0.0, 0.0, {})
+
+    def learn(self) -> float:
+        return 0.25
 
     def move_to(self, box: Box) -> None:
         self.box = box
@@ -59,7 +62,7 @@ class Told:
 def follow(tracker: LongTermTracker, count: int) -> list[State]:
     states = []
     for _ in range(count):
-        tracker.update(IMAGE, FRAME)
+        tracker.find(IMAGE, FRAME)
         states.append(tracker.state)
     return states
 
@@ -138,7 +141,7 @@ def test_an_unusable_image_changes_nothing() -> None:
     before = (tracker.state, tracker.score, tracker.unseen, told.box)
     told.broken = True
     with pytest.raises(ImageError):
-        tracker.update(IMAGE, FRAME)
+        tracker.find(IMAGE, FRAME)
     with pytest.raises(ImageError):
         tracker.init(IMAGE, Box(1, 1, 5, 5))
     assert (tracker.state, tracker.score, tracker.unseen, told.box) == before
@@ -173,7 +176,7 @@ class Seeing:
     def init(self, image: Image, box: Box) -> None:
         self.box = box
 
-    def update(self, image: Image, learn: bool = True) -> Track:
+    def find(self, image: Image, learn: bool = True) -> Track:
         self.looks += 1
         within = reach(self.box, self.config.search_size)
         score = 0.05
@@ -198,18 +201,18 @@ def lose(image: Image = WIDE) -> tuple[Seeing, LongTermTracker]:
     home = Box(60, 50, 40, 40)
     seeing.there = {home: 0.9}
     tracker.init(image, home)
-    tracker.update(image, FRAME)
+    tracker.find(image, FRAME)
     assert tracker.state is State.TRACKING
     seeing.there = {}
     for _ in range(3):
-        tracker.update(image, FRAME)
+        tracker.find(image, FRAME)
     assert tracker.state is State.LOST
     return seeing, tracker
 
 
 def images_until_found(tracker: LongTermTracker, image: Image = WIDE, limit: int = 400) -> int:
     for count in range(1, limit + 1):
-        tracker.update(image, FRAME)
+        tracker.find(image, FRAME)
         if tracker.state is State.TRACKING:
             return count
     pytest.fail("not found again")
@@ -240,7 +243,7 @@ def test_an_image_without_the_target_costs_one_look() -> None:
     seeing, tracker = lose()
     for _ in range(300):
         before = seeing.looks
-        tracker.update(WIDE, FRAME)
+        tracker.find(WIDE, FRAME)
         assert seeing.looks == before + 1
     assert tracker.state is State.LOST
 
@@ -248,7 +251,7 @@ def test_an_image_without_the_target_costs_one_look() -> None:
 def test_a_target_that_comes_back_where_it_went_is_found_at_once() -> None:
     seeing, tracker = lose()
     for _ in range(50):
-        tracker.update(WIDE, FRAME)
+        tracker.find(WIDE, FRAME)
     seeing.there = {Box(65, 55, 40, 40): 0.8}
     # the third look at the latest, and 0.15 s of it
     assert images_until_found(tracker) <= 3 + 2
@@ -259,7 +262,7 @@ def test_what_is_not_alike_enough_is_not_followed() -> None:
     alike = Box(90, 90, 40, 40)
     seeing.there = {alike: 0.55}  # enough for an uncertain target
     for _ in range(100):
-        tracker.update(WIDE, FRAME)
+        tracker.find(WIDE, FRAME)
         assert tracker.state is State.LOST
         assert seeing.box != alike
     assert tracker.unseen == pytest.approx(0.1 * 103)
@@ -273,12 +276,12 @@ def test_what_does_not_last_is_not_the_target_and_the_search_goes_on() -> None:
     far = Box(600, 440, 40, 40)
     seeing.there = {far: 0.8}
     for _ in range(BOUND):
-        tracker.update(WIDE, FRAME)
+        tracker.find(WIDE, FRAME)
         if seeing.box == far:
             break
     assert seeing.box == far and tracker.state is State.LOST
     seeing.there = {}
-    tracker.update(WIDE, FRAME)
+    tracker.find(WIDE, FRAME)
     assert tracker.state is State.LOST and seeing.box != far
     seeing.there = {Box(10, 440, 40, 40): 0.8}
     assert images_until_found(tracker) <= BOUND
@@ -287,7 +290,7 @@ def test_what_does_not_last_is_not_the_target_and_the_search_goes_on() -> None:
 def test_the_search_fits_another_image_size() -> None:
     seeing, tracker = lose()
     for _ in range(20):
-        tracker.update(WIDE, FRAME)
+        tracker.find(WIDE, FRAME)
     double = np.zeros((960, 1280, 3), np.uint8)
     tracker.rescale(2.0)
     seeing.there = {Box(1200, 880, 80, 80): 0.8}
@@ -300,7 +303,7 @@ def test_thresholds_can_change_while_the_target_is_lost() -> None:
     seeing.there = {Box(300, 220, 40, 40): 0.7}
     tracker.config = PresenceConfig(recover_score=0.75)
     for _ in range(BOUND):
-        tracker.update(WIDE, FRAME)
+        tracker.find(WIDE, FRAME)
     assert tracker.state is State.LOST
     tracker.config = CONFIG
     assert images_until_found(tracker) <= BOUND
@@ -316,14 +319,14 @@ def test_the_shipped_model_finds_a_target_at_the_other_side_of_the_image() -> No
     gone = picture(NAN, 320, 240)
     tracker.init(picture(before, 320, 240), before)
     for _ in range(3):
-        tracker.update(picture(before, 320, 240), FRAME)
+        tracker.find(picture(before, 320, 240), FRAME)
     assert tracker.state is State.TRACKING
     for _ in range(10):
-        tracker.update(gone, FRAME)
+        tracker.find(gone, FRAME)
     assert tracker.state is State.LOST
     # 48 px apart, seven by six places at most
     for _ in range(7 * 6 * 3):
-        track = tracker.update(picture(after, 320, 240), FRAME)
+        track = tracker.find(picture(after, 320, 240), FRAME)
         if tracker.state is State.TRACKING:
             break
     assert tracker.state is State.TRACKING

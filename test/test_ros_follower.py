@@ -102,14 +102,14 @@ def test_catching_up_ends_though_images_come_faster_than_they_are_followed(
 ) -> None:
     rig.feed(10)
     rig.tracker.cost = 0.05
-    update, coming = rig.tracker.update, iter(range(100))
+    find, coming = rig.tracker.find, iter(range(100))
 
     def while_another_comes(image: Any, learn: bool = True) -> Track:
         if next(coming, None) is not None:
             rig.frame()
-        return update(image)
+        return find(image)
 
-    monkeypatch.setattr(rig.tracker, "update", while_another_comes)
+    monkeypatch.setattr(rig.tracker, "find", while_another_comes)
     rig.start(stamp=5 / RATE)
     assert rig.reports[-1].state is State.TRACKING
     assert next(coming, None) is not None  # the images had not come to an end
@@ -361,6 +361,15 @@ def test_every_processed_image_is_timed(rig: Rig) -> None:
         "publish",
         "latency",
     }
+
+
+def test_the_exemplar_learns_after_the_box_is_out(rig: Rig) -> None:
+    rig.feed()
+    rig.start()
+    for _ in range(2):
+        rig.feed()
+    # the first image takes the target, and there is nothing to learn before one
+    assert rig.tracker.events == ["publish", "publish", "learn", "publish", "learn"]
 
 
 def test_drawing_for_people_is_no_part_of_the_latency(rig: Rig) -> None:

@@ -79,8 +79,8 @@ def test_a_device_that_fails_later_is_replaced_and_said(
     model = load(parameters(tmp_path, device="auto"), said.append)
     assert isinstance(model.tracker, FallbackTracker)
     model.tracker.init(scene(0), Box(220, 100, 40, 40))
-    monkeypatch.setattr(model.tracker.tracker, "update", lambda *_: (_ for _ in ()).throw(MEMORY))
-    model.tracker.update(scene(1))
+    monkeypatch.setattr(model.tracker.tracker, "find", lambda *_: (_ for _ in ()).throw(MEMORY))
+    model.tracker.find(scene(1))
     # a driver that failed goes on failing, and must not keep the node from cleaning up
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: (_ for _ in ()).throw(DRIVER))

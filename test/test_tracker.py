@@ -124,6 +124,31 @@ def test_an_exemplar_that_is_told_not_to_learn_stays():
     assert len(set(backend.searched)) == 1
 
 
+def test_the_box_comes_before_the_exemplar_learns():
+    config = TrackerConfig(window=0.1, exemplar_share=0.4)
+    backends = FadingBackend(), FadingBackend()
+    whole, parted = (Tracker(one, replace(CARD, tracker=config)) for one in backends)
+    image = scene(100, 100)
+    for one in (whole, parted):
+        one.init(image, Box(100, 100, 20, 20))
+        assert one.learn() >= 0  # nothing to learn yet
+    for brightness in (240, 220, 200):
+        image = np.where(scene(100, 100) > 100, brightness, 20).astype(np.uint8)
+        expected, track = whole.update(image), parted.find(image)
+        assert (track.box, track.score) == (expected.box, expected.score)
+        assert set(expected.seconds) - set(track.seconds) == {"adapt"}
+        parted.learn()
+        parted.learn()  # once is enough
+    assert backends[0].searched == backends[1].searched
+    assert len(set(backends[1].searched)) == 3
+    # what is not asked for is not learnt, and not later either
+    parted.find(np.where(scene(100, 100) > 100, 255, 20).astype(np.uint8))
+    parted.init(scene(100, 100), Box(100, 100, 20, 20))
+    parted.learn()
+    parted.find(image)
+    assert backends[1].searched[-1] == backends[1].searched[0]
+
+
 def test_without_a_share_the_exemplar_is_the_first_boxs_alone():
     backend = FadingBackend()
     one = Tracker(backend, CARD)

@@ -16,9 +16,9 @@ STAGES = {
     "crop": "search region",
     "model": "network",
     "post": "response to box",
-    "adapt": "exemplar update",
     "publish": "box to message",
     "latency": "image stamp to box published",
+    "adapt": "exemplar update, after that",
 }
 COLOURS = {"tracking": "green", "uncertain": "yellow", "lost": "red", "idle": "dim"}
 

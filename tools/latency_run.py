@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-NETWORK = ("model", "adapt")
-"""Stages of a frame in which the network runs."""
+NETWORK = ("model",)
+"""Stages between an image and its box in which the network runs."""
 
 
 @dataclass
