@@ -145,6 +145,7 @@ class Follower:
         elif isinstance(order, Start) and not self.enabled:
             self.refuse(Rejected("disabled", "a box was given while disabled by ~/enable"))
         elif isinstance(order, Start):
+            self._give_up_pending("another box was given")
             self._pending = order
         elif isinstance(order, Enable) and order.enabled != self.enabled:
             self._give_up_pending("disabled by ~/enable")

@@ -89,7 +89,9 @@ class FrameRing:
             return None
         if stamp == 0:
             return frames[-1]
-        oldest, newest = frames[0].stamp, frames[-1].stamp
+        # not the first one's: a camera's clock that was ahead may have been put right since
+        oldest = min((frame.stamp for frame in frames if frame.stamp), default=0)
+        newest = frames[-1].stamp
         if stamp < oldest:
             raise Rejected(
                 "box_too_old",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -162,10 +162,16 @@ def nanoseconds(header: Any) -> int:
 
 
 class NodeProcess:
-    """A node in a process of its own, as `ros2 run` would start it. Its log is kept."""
+    """A node in a process of its own, as `ros2 run` would start it. Its log is kept.
+
+    Attributes:
+        awaited: all whose end nobody has waited for yet.
+    """
+
+    awaited: ClassVar[list[NodeProcess]] = []
 
     def __init__(self, name: str, log: Path, *arguments: str, **parameters: Any) -> None:
-        self.log_path = log
+        self.name, self.log_path = name, log
         command = [sys.executable, "-m", f"siamkd_ros.{name}_node", "--ros-args", *arguments]
         for key, value in parameters.items():
             shown = str(value).lower() if isinstance(value, bool) else value
@@ -177,18 +183,29 @@ class NodeProcess:
                 command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=log.parent
             )
         atexit.register(self.process.kill)  # a test that failed did not come to stopping it
+        self.awaited.append(self)
 
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
+    def tail(self) -> str:
+        """How it is, and the end of its log."""
+        code = self.process.poll()
+        state = "running" if code is None else f"ended with {code}"
+        lines = self.log.splitlines()[-30:]
+        return "\n".join([f"--- {self.name}, {state}, its log:", *lines])
+
     def wait(self, timeout: float = PATIENCE) -> int:
-        return self.process.wait(timeout)
+        code = self.process.wait(timeout)
+        if self in self.awaited:
+            self.awaited.remove(self)
+        return code
 
     def kill(self) -> None:
         """As the kernel would: no shutdown code runs."""
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.wait()
 
     def stop(self, number: signal.Signals = signal.SIGINT, times: int = 1) -> int:
         """Ctrl-C, or another signal; the exit code."""
@@ -229,7 +246,7 @@ class Observer(Node):
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                pytest.fail(f"waited {seconds:.0f} s in vain for {what}; status {self.state}")
+                pytest.fail(f"waited {seconds:.0f} s in vain for {what}; {self.told()}")
             self._executor.spin_once(timeout_sec=0.05)
 
     def spin_for(self, seconds: float) -> None:
@@ -247,6 +264,12 @@ class Observer(Node):
         self.wait_for(connected, "the tracker node", 2 * PATIENCE)
         self.spin_for(SETTLE)
 
+    def told(self) -> str:
+        """What the nodes say of themselves, for whoever reads why a test failed."""
+        tasks = [f"{name}: {one.message}" for name, one in self.diagnostics.items()]
+        logs = [process.tail() for process in NodeProcess.awaited]
+        return "\n".join([f"status {self.state}", *tasks, *logs])
+
     @property
     def state(self) -> str:
         """`state: reason` of the latest status."""
@@ -258,14 +281,15 @@ class Observer(Node):
         return self.send_message(image_message(image, stamp, frame_id))
 
     def send_message(self, message: Image) -> int:
-        """The same for a message that was made elsewhere."""
-        stamp = nanoseconds(message.header)
+        """The same for a message that was made elsewhere; an unstamped one's is the next result."""
+        stamp, seen = nanoseconds(message.header), len(self.targets)
         self.images.publish(message)
         sent = time.monotonic()
 
         def answered() -> bool:
             nonlocal sent
-            if self.targets and nanoseconds(self.targets[-1].header) == stamp:
+            new = self.targets[seen:]
+            if new and nanoseconds(new[-1].header) == stamp:
                 return True
             if time.monotonic() - sent > RESEND:
                 self.images.publish(message)

@@ -160,6 +160,17 @@ def test_a_box_for_an_image_that_never_comes_is_refused(rig: Rig) -> None:
     assert rig.refused == ["box_frame_missing"]
 
 
+def test_a_box_that_takes_the_place_of_one_that_waits_is_no_silence(rig: Rig) -> None:
+    """Who gives boxes faster than they are refused must hear that none is used."""
+    rig.feed(3)
+    for n in range(4, 7):
+        rig.start(stamp=n / RATE)
+    assert rig.refused == ["box_frame_missing"] * 2
+    assert "another box was given" in rig.reports[-1].reason
+    rig.feed(3)
+    assert rig.state is State.TRACKING
+
+
 def wait_until(true: Callable[[], object]) -> None:
     deadline = time.monotonic() + 20
     while not true() and time.monotonic() < deadline:

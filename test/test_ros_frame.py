@@ -62,6 +62,17 @@ def test_a_stamp_outside_is_refused(stamp: float, reason: str) -> None:
     assert refusal.value.reason == reason
 
 
+def test_a_clock_that_was_ahead_does_not_make_later_boxes_old() -> None:
+    made = FrameRing(10.0, 10_000)
+    for n, stamp in enumerate((3601.0, 3602.0, 1.0, 2.0, 0.0, 3.0)):
+        made.append(frame(n, stamp))
+    found = made.find(2 * SECOND)
+    assert found
+    assert found.stamp == 2 * SECOND
+    with pytest.raises(Rejected, match="old"):
+        made.find(SECOND // 2)
+
+
 def test_empty_and_cleared() -> None:
     made = ring()
     made.clear()
