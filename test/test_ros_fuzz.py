@@ -27,7 +27,17 @@ from siamkd_ros.tracker_node import TrackerNode
 
 IMAGES, BOXES = 6_000, 4_000
 WIDTH, HEIGHT = 320, 240
-CHANNELS = {"bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4, "mono8": 1}
+# Hypothesis makes texts of the constants in our modules too: all encodings must be here
+CHANNELS = {
+    "bgr8": 3,
+    "rgb8": 3,
+    "bgra8": 4,
+    "rgba8": 4,
+    "mono8": 1,
+    "8UC1": 1,
+    "8UC3": 3,
+    "8UC4": 4,
+}
 GENERATE = settings(
     max_examples=IMAGES,
     deadline=None,
