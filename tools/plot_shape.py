@@ -1,0 +1,95 @@
+"""Width over height of a target, frame by frame: the truth, and the boxes that trackers gave.
+
+    python tools/plot_shape.py SEQUENCE NAME=BOXES [NAME=BOXES ...] --output shape.png
+
+SEQUENCE is a folder with groundtruth.txt; BOXES is what the demo writes (boxes.csv of a folder of
+the same images) or what `siamkd evaluate` writes (x,y,w,h a line). Prints for each the rank
+correlation of its shape with the true one, and the mean IoU of the frames it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+
+from siamkd_core.box import iou
+from siamkd_core.errors import SiamkdError
+from siamkd_core.sequences import read_sequence
+
+Boxes = NDArray[np.float64]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Shape of a target over time, true and tracked.")
+    parser.add_argument("sequence", type=Path, help="folder with the images and groundtruth.txt")
+    parser.add_argument("boxes", nargs="+", metavar="NAME=BOXES", help="of a tracker")
+    parser.add_argument("--output", type=Path, required=True, help="picture")
+    args = parser.parse_args(argv)
+    try:
+        truth = np.array(read_sequence(args.sequence).boxes, np.float64)
+        found = {name: read_boxes(path, len(truth)) for name, path in map(named, args.boxes)}
+    except SiamkdError as error:
+        print(f"plot_shape: {error}", file=sys.stderr)
+        return 2
+    figure = plt.figure(figsize=(9, 4), dpi=110)
+    axes = figure.add_subplot()
+    axes.plot(shape(truth), color="black", linewidth=2, label="truth")
+    for name, boxes in found.items():
+        both = ~np.isnan(shape(truth)) & ~np.isnan(shape(boxes))
+        related = correlation(shape(truth)[both], shape(boxes)[both])
+        overlap = float(np.mean(iou(truth[both], boxes[both])))
+        print(
+            f"{name}: rank correlation of w/h {related:.2f}, mean IoU {overlap:.3f}, {both.sum()}"
+        )
+        frames = np.flatnonzero(~np.isnan(shape(boxes)))
+        axes.plot(frames, shape(boxes)[frames], linewidth=1.2, label=name)
+    axes.set(yscale="log", xlabel="frame", ylabel="width / height", title=args.sequence.name)
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(args.output, bbox_inches="tight")
+    return 0
+
+
+def named(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not Path(path).is_file():
+        raise SiamkdError(f"expected NAME=BOXES with a file of boxes, got {text}")
+    return name, Path(path)
+
+
+def read_boxes(path: Path, frames: int) -> Boxes:
+    """(frames, 4) boxes; nan where the file has none."""
+    boxes = np.full((frames, 4), np.nan)
+    with path.open(encoding="utf-8") as file:
+        if path.suffix != ".csv":
+            lines = [[float(value) for value in line.split(",")] for line in file]
+            boxes[: len(lines)] = lines[:frames]
+            return boxes
+        for row in csv.DictReader(file):
+            if row["x"] and int(row["frame"]) < frames:
+                boxes[int(row["frame"])] = [float(row[key]) for key in "xywh"]
+    return boxes
+
+
+def shape(boxes: Boxes) -> Boxes:
+    return boxes[:, 2] / boxes[:, 3]
+
+
+def correlation(one: Boxes, other: Boxes) -> float:
+    """Spearman's."""
+    ranks = [values.argsort().argsort().astype(float) for values in (one, other)]
+    first, second = (values - values.mean() for values in ranks)
+    return float(first @ second / np.sqrt((first @ first) * (second @ second)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
