@@ -461,7 +461,8 @@ def test_teachers_and_students_that_do_not_fit_are_refused(config, data, tmp_pat
 
 def test_the_recipes_of_the_repository_are_read():
     found = {
-        name: load_recipe(RECIPES / f"{name}.yaml") for name in ("dstfc", "dstfc_alexnet", "smoke")
+        name: load_recipe(RECIPES / f"{name}.yaml")
+        for name in ("dstfc", "dstfc_sharing", "dstfc_alexnet", "smoke")
     }
     for name, recipe in found.items():
         assert isinstance(recipe, DistillConfig)
