@@ -62,13 +62,13 @@ def label(args: argparse.Namespace) -> tuple[int, int]:
     with open_source(args.video) as source:
         for number, image in enumerate(source):
             if number == 0:
-                box, score = parse_box(args.box), 1.0
+                box, sure = parse_box(args.box), True
                 tracker.init(image, box)
                 (args.output / "img").mkdir(parents=True)
             else:
                 track = tracker.update(image)
-                box, score = track.box, track.score
-            doubt = 0 if score >= args.score else doubt + 1
+                box, sure = track.box, track.score >= args.score
+            doubt = 0 if sure else doubt + 1
             if doubt == DOUBT:
                 break
             if number % args.every:
