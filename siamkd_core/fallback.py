@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -77,11 +78,12 @@ class FallbackTracker:
     def learn(self) -> float:
         """As :meth:`siamkd_core.tracker.Tracker.learn`; what a failing device would have learnt is
         lost."""
+        start = time.perf_counter()
         try:
-            return self.tracker.learn()
+            self.tracker.learn()
         except RuntimeError as error:
             self._fall(error)
-            return 0.0
+        return time.perf_counter() - start
 
     def move_to(self, box: Box) -> None:
         self.tracker.move_to(box)

@@ -94,7 +94,7 @@ class LongTermTracker:
         Then :meth:`learn`, when there is time.
 
         Args:
-            image: (H, W, 3) uint8 BGR.
+            image: (H, W, 3) uint8 BGR; it must not change before :meth:`learn`.
             elapsed: seconds of video since the image before.
 
         Raises:

@@ -44,7 +44,8 @@ class Pipeline(Protocol):
     search: Search
 
     def take(self, image: Image) -> Any:
-        """(H, W, 3) uint8 BGR -> what the other methods look at. The image is not needed after."""
+        """(H, W, 3) uint8 BGR -> what the other methods look at. The image must
+        not change while that is looked at."""
         ...
 
     def embed(self, view: Any, square: Square) -> Any:

@@ -65,8 +65,8 @@ class _Target:
 class Tracker:
     """Follows one target with a Siamese network of any family.
 
-    Two trackers share no state, even on one backend. An error in :meth:`init`, :meth:`find` or
-    :meth:`update` leaves the target as it was.
+    Two trackers share no state, even on one backend. An error in :meth:`init` or :meth:`find`
+    leaves the target as it was, and one in :meth:`learn` its exemplar.
 
     Args:
         backend: runs the network.
@@ -141,9 +141,9 @@ class Tracker:
             SiamkdError: no target yet, or a network output that is not finite (the target stays).
             ImageError: not such an image; the target stays where it was.
         """
+        self._unlearnt = None
         target = self._require_target()
         check_image(image)
-        self._unlearnt = None
         start = time.perf_counter()
         view = self._pipeline.take(image)
         side = exemplar_side(target.w, target.h) * self.config.search_size / EXEMPLAR_SIZE
@@ -177,14 +177,15 @@ class Tracker:
 
     def learn(self) -> float:
         """Take the look of the target in the image found last into the exemplar, if it was sure
-        enough there. Called again, or before anything was found, it does nothing.
+        enough there. Called again, after an error, or before anything was found, it does nothing.
 
         Returns:
             the seconds that it took.
         """
         start = time.perf_counter()
-        if self._unlearnt is not None and (target := self._target) is not None:
-            look, self._unlearnt = self._pipeline.embed(*self._unlearnt), None
+        unlearnt, self._unlearnt = self._unlearnt, None
+        if unlearnt is not None and (target := self._target) is not None:
+            look = self._pipeline.embed(*unlearnt)
             recent = self.backend.blend(target.recent, look, self.config.exemplar_rate)
             target.exemplar = self.backend.blend(target.first, recent, self.config.exemplar_share)
             target.recent = recent

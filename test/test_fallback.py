@@ -112,7 +112,7 @@ def test_a_device_that_fails_while_it_learns(tiny_model: Any) -> None:
     tracker.init(images[0], BOX)
     box = tracker.find(images[1]).box
     failing.broken = True
-    assert tracker.learn() == 0
+    assert tracker.learn() > 0
     assert told == [MEMORY] and tracker.tracker is other
     reference = load_tracker(tiny_model, "cpu")
     reference.init(images[0], BOX)

@@ -124,7 +124,7 @@ def test_an_exemplar_that_is_told_not_to_learn_stays():
     assert len(set(backend.searched)) == 1
 
 
-def test_the_box_comes_before_the_exemplar_learns():
+def test_the_box_comes_before_the_exemplar_learns(monkeypatch):
     config = TrackerConfig(window=0.1, exemplar_share=0.4)
     backends = FadingBackend(), FadingBackend()
     whole, parted = (Tracker(one, replace(CARD, tracker=config)) for one in backends)
@@ -141,6 +141,21 @@ def test_the_box_comes_before_the_exemplar_learns():
         parted.learn()  # once is enough
     assert backends[0].searched == backends[1].searched
     assert len(set(backends[1].searched)) == 3
+    # a find that failed leaves nothing to learn, nor does a learning that failed
+    searched = len(backends[1].searched)
+    parted.find(image)
+    with pytest.raises(ImageError):
+        parted.find(image[..., 0])
+    parted.learn()
+    parted.find(np.where(scene(100, 100) > 100, 210, 20).astype(np.uint8))
+    before, place = parted._target.exemplar, parted._target.cx
+    with monkeypatch.context() as patch:
+        patch.setattr(backends[1], "embed_exemplar", lambda crop: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            parted.learn()
+    parted.learn()
+    assert (parted._target.exemplar, parted._target.cx) == (before, place)
+    assert len(set(backends[1].searched[searched:])) == 1
     # what is not asked for is not learnt, and not later either
     parted.find(np.where(scene(100, 100) > 100, 255, 20).astype(np.uint8))
     parted.init(scene(100, 100), Box(100, 100, 20, 20))
