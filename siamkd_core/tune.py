@@ -48,21 +48,22 @@ def propose(base: Config, trial: int, seed: int) -> Config:
     return replace(base, **drawn)  # type: ignore[arg-type]
 
 
-def parse_candidate(text: str, kind: type[Config]) -> Config:
+def parse_candidate(text: str, kind: type[Config], option: str = "--candidate") -> Config:
     """``exemplar_share=0.3,window=0.13`` -> those parameters, the others at their defaults.
 
     Args:
         text: of this form.
         kind: the class of the family's parameters.
+        option: of the command line, for the error.
 
     Raises:
         ConfigError: not of this form, an unknown parameter, or a value out of range.
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     if not all(equals for _, equals, _ in pairs):
-        raise ConfigError(f"--candidate {text!r}: expected name=value,name=value")
+        raise ConfigError(f"{option} {text!r}: expected name=value,name=value")
     values = {name.strip(): yaml.safe_load(value) for name, _, value in pairs}
-    return from_mapping(kind, values, f"--candidate {text!r}")
+    return from_mapping(kind, values, f"{option} {text!r}")
 
 
 def segments(sequence: Sequence, frames: int, count: int) -> list[Sequence]:

@@ -313,3 +313,8 @@ def test_the_command_trains_tracks_and_tabulates(family, calls, tmp_path, capsys
     assert [row["variant"] for row in rows] == [*calls[-1], "teacher"]
     assert all(0 <= float(row["auc"]) <= 1 for row in rows)
     assert len(list((tmp_path / "out").glob("seed0-ts-*"))) == len(calls)
+    # teacher and students were tracked with the parameters given
+    tracked = list((tmp_path / "out").rglob("run.json"))
+    assert len(tracked) > len(calls)
+    assert all('\\"window\\": 0.3' in one.read_text() for one in tracked)
+    assert "tracker parameters window=0.3" in (tmp_path / "out" / "ablation.md").read_text()

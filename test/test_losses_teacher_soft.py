@@ -85,5 +85,7 @@ def test_half_precision_and_large_logits():
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ValueError, match=r"\(1, 1, 3, 3\) and \(1, 1, 4, 4\)"):
         teacher_soft(maps(1, 1, 3, 3), maps(1, 1, 4, 4), some(1, 1, 3, 3))
+    with pytest.raises(ValueError, match=r"\(1, 1, 3, 4\) and \(1, 1, 3, 3\)"):
+        teacher_soft(maps(1, 1, 3, 3), maps(1, 1, 3, 3), some(1, 1, 3, 4))
     with pytest.raises(ValueError, match="above 0"):
         teacher_soft(maps(1, 1, 3, 3), maps(1, 1, 3, 3), some(1, 1, 3, 3), 0.0)

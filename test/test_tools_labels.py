@@ -44,6 +44,12 @@ def test_a_tracker_labels_a_video(clip: Path, tiny_model: Any, tmp_path: Path) -
     moved = np.diff([box[0] for box in sequence.boxes])[1:]
     assert moved == pytest.approx(np.full(8, 3 * STEP / 2), abs=1.5)
     assert pseudo_label.main([*call, "--score", "0"]) == 2  # it is there already
+    # what cannot be is said before anything is written
+    other = [*call[:-5], str(tmp_path / "other")]
+    for bad in (["--every", "0"], ["--side", "0"], ["--box", "1,1,9"]):
+        assert pseudo_label.main([*other, *bad]) == 2
+    assert sorted(one.name for one in output.parent.iterdir()) == ["mine"]
+    assert not (tmp_path / "other").exists() and not (tmp_path / "other.partial").exists()
 
 
 def test_where_the_tracker_is_not_sure_there_is_no_label(
@@ -77,8 +83,19 @@ def test_a_shape_that_follows_and_one_that_does_not(
     call = [str(sequence), f"same={tmp_path / 'same.txt'}", f"other={tmp_path / 'other.csv'}"]
     assert plot_shape.main([*call, "--output", str(picture)]) == 0
     same, other = capsys.readouterr().out.splitlines()
-    assert same == "same: rank correlation of w/h 1.00, mean IoU 1.000, 6"
+    assert same == "same: correlation of log w/h 1.00, mean IoU 1.000, 6 frames"
+    shapes = np.log([[1, 22 / 20, 25 / 20], [1, 22 / 26, 25 / 35]])
+    related = np.corrcoef(shapes)[0, 1]
     overlap = (1 + 20 / 26 + 20 / 35) / 3  # the same width, a greater height
-    assert other == f"other: rank correlation of w/h -1.00, mean IoU {overlap:.3f}, 3"
+    wanted = f"correlation of log w/h {related:.2f}, mean IoU {overlap:.3f}, 3 frames"
+    assert other == f"other: {wanted}" and related < -0.9
     assert cv2.imread(str(picture)) is not None
-    assert plot_shape.main([str(sequence), "gone=nowhere.txt", "--output", str(picture)]) == 2
+    # a tracker that keeps the shape follows none, though rounding moves it a little
+    lines = [f"10,10,{20 + n},{20 + n + 0.004 * (n % 2)}" for n in range(6)]
+    (tmp_path / "fixed.txt").write_text("\n".join(lines) + "\n")
+    call = [str(sequence), f"fixed={tmp_path / 'fixed.txt'}", "--output", str(picture)]
+    assert plot_shape.main(call) == 0
+    assert "log w/h nan" in capsys.readouterr().out
+    (tmp_path / "odd.txt").write_text("1,2,three,4\n")
+    for bad in ("gone=nowhere.txt", f"odd={tmp_path / 'odd.txt'}"):
+        assert plot_shape.main([str(sequence), bad, "--output", str(picture)]) == 2

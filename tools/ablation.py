@@ -1,7 +1,7 @@
 """What each part of a distillation is worth: train variants of a recipe, evaluate, tabulate.
 
     python tools/ablation.py RECIPE --data DIR --sequences-in DIR --output DIR [--seeds 0 1 2]
-        [--variants TS TS+AH ...] [--set epochs=4 ...]
+        [--variants TS TS+AH ...] [--set epochs=4 ...] [--tracker window=0.3,...]
         [--grid losses.temperature=0.5,2 students.1.share=0,1 ...]
 
 Without --grid the designed variants: label only, the method's terms one by one, with sharing,
@@ -170,7 +170,7 @@ def evaluate(
 
 def tracker_parameters(args: argparse.Namespace, family: str) -> TrackerConfig | RpnTrackerConfig:
     kind = architecture(family).tracker
-    return parse_candidate(args.tracker, kind) if args.tracker else kind()
+    return parse_candidate(args.tracker, kind, "--tracker") if args.tracker else kind()
 
 
 def notes(args: argparse.Namespace, base: DistillConfig, sequences: list[Sequence]) -> list[str]:

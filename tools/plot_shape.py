@@ -3,8 +3,9 @@
     python tools/plot_shape.py SEQUENCE NAME=BOXES [NAME=BOXES ...] --output shape.png
 
 SEQUENCE is a folder with groundtruth.txt; BOXES is what the demo writes (boxes.csv of a folder of
-the same images) or what `siamkd evaluate` writes (x,y,w,h a line). Prints for each the rank
-correlation of its shape with the true one, and the mean IoU of the frames it has.
+the same images) or what `siamkd evaluate` writes (x,y,w,h a line). Prints for each the correlation
+of the logarithm of its shape with that of the true one (nan where one never changes), and the mean
+IoU of the frames it has.
 """
 
 from __future__ import annotations
@@ -45,10 +46,16 @@ def main(argv: list[str] | None = None) -> int:
     axes.plot(shape(truth), color="black", linewidth=2, label="truth")
     for name, boxes in found.items():
         both = ~np.isnan(shape(truth)) & ~np.isnan(shape(boxes))
+        if both.sum() < 2:
+            print(
+                f"plot_shape: {name} has fewer than two boxes of {args.sequence}", file=sys.stderr
+            )
+            return 2
         related = correlation(shape(truth)[both], shape(boxes)[both])
         overlap = float(np.mean(iou(truth[both], boxes[both])))
         print(
-            f"{name}: rank correlation of w/h {related:.2f}, mean IoU {overlap:.3f}, {both.sum()}"
+            f"{name}: correlation of log w/h {related:.2f}, mean IoU {overlap:.3f}, "
+            f"{both.sum()} frames"
         )
         frames = np.flatnonzero(~np.isnan(shape(boxes)))
         axes.plot(frames, shape(boxes)[frames], linewidth=1.2, label=name)
@@ -69,14 +76,17 @@ def named(text: str) -> tuple[str, Path]:
 def read_boxes(path: Path, frames: int) -> Boxes:
     """(frames, 4) boxes; nan where the file has none."""
     boxes = np.full((frames, 4), np.nan)
-    with path.open(encoding="utf-8") as file:
-        if path.suffix != ".csv":
-            lines = [[float(value) for value in line.split(",")] for line in file]
-            boxes[: len(lines)] = lines[:frames]
-            return boxes
-        for row in csv.DictReader(file):
-            if row["x"] and int(row["frame"]) < frames:
-                boxes[int(row["frame"])] = [float(row[key]) for key in "xywh"]
+    try:
+        with path.open(encoding="utf-8") as file:
+            if path.suffix != ".csv":
+                lines = [[float(value) for value in line.split(",")] for line in file]
+                boxes[: len(lines)] = lines[:frames]
+                return boxes
+            for row in csv.DictReader(file):
+                if row["x"] and int(row["frame"]) < frames:
+                    boxes[int(row["frame"])] = [float(row[key]) for key in "xywh"]
+    except (ValueError, KeyError) as error:
+        raise SiamkdError(f"{path} is no file of boxes: {error}") from error
     return boxes
 
 
@@ -85,9 +95,10 @@ def shape(boxes: Boxes) -> Boxes:
 
 
 def correlation(one: Boxes, other: Boxes) -> float:
-    """Spearman's."""
-    ranks = [values.argsort().argsort().astype(float) for values in (one, other)]
-    first, second = (values - values.mean() for values in ranks)
+    """Pearson's, of the logarithms; changes of less than a thousandth are rounding."""
+    first, second = (np.log(values) - np.log(values).mean() for values in (one, other))
+    if min(np.ptp(first), np.ptp(second)) < 1e-3:
+        return float("nan")
     return float(first @ second / np.sqrt((first @ first) * (second @ second)))
 
 

@@ -12,6 +12,7 @@ it: `siamkd track VIDEO --box x,y,w,h --model siamfc --output look.mp4` draws th
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -56,15 +57,20 @@ def label(args: argparse.Namespace) -> tuple[int, int]:
     """
     if args.output.exists():
         raise SiamkdError(f"{args.output} exists: choose another --output")
-    tracker = load_tracker(args.model)
+    if args.every < 1 or args.side < 1:
+        raise SiamkdError("--every and --side must be at least 1")
+    tracker, given = load_tracker(args.model), parse_box(args.box)
+    # a video that breaks off must not leave half a sequence to be trained on
+    partial = args.output.with_name(args.output.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
     lines: list[str] = []
     doubt = 0
     with open_source(args.video) as source:
         for number, image in enumerate(source):
             if number == 0:
-                box, sure = parse_box(args.box), True
-                tracker.init(image, box)
-                (args.output / "img").mkdir(parents=True)
+                tracker.init(image, given)
+                (partial / "img").mkdir(parents=True)
+                box, sure = given, True
             else:
                 track = tracker.update(image)
                 box, sure = track.box, track.score >= args.score
@@ -75,10 +81,14 @@ def label(args: argparse.Namespace) -> tuple[int, int]:
                 continue
             factor = min(args.side / max(image.shape[:2]), 1.0)
             small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-            cv2.imwrite(str(args.output / "img" / f"{number:06d}.jpg"), small)
-            values = [factor * value for value in box] if not doubt else [float("nan")] * 4
+            if not cv2.imwrite(str(partial / "img" / f"{number:06d}.jpg"), small):
+                raise SiamkdError(f"{partial} cannot be written to: is the disk full?")
+            values = [factor * value for value in box] if sure else [float("nan")] * 4
             lines.append(",".join(f"{value:.2f}" for value in values))
-    (args.output / "groundtruth.txt").write_text("\n".join(lines) + "\n")
+    if not lines:
+        raise SiamkdError(f"{args.video} has no images")
+    (partial / "groundtruth.txt").write_text("\n".join(lines) + "\n")
+    partial.rename(args.output)
     return len(lines), sum("nan" not in line for line in lines)
 
 

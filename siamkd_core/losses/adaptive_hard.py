@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from siamkd_core.losses.precision import at_least_float32
+from siamkd_core.losses.numbers import at_least_float32
 
 
 def adaptive_hard(student: Tensor, teacher: Tensor, margin: float = 0.005) -> Tensor:

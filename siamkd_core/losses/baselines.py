@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from siamkd_core.losses.precision import at_least_float32
+from siamkd_core.losses.numbers import at_least_float32
 
 
 def feature_matching(student: Tensor, teacher: Tensor) -> Tensor:

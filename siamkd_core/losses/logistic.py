@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from siamkd_core.losses.precision import at_least_float32
+from siamkd_core.losses.numbers import at_least_float32
 
 
 def balanced_bce_per_map(logits: Tensor, labels: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from siamkd_core.losses.precision import at_least_float32, masked_mean
+from siamkd_core.losses.numbers import at_least_float32, masked_mean
 
 
 def anchor_cross_entropy(logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

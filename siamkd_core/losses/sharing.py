@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from siamkd_core.losses.precision import at_least_float32
+from siamkd_core.losses.numbers import at_least_float32
 from siamkd_core.losses.teacher_soft import balanced_divergence
 
 

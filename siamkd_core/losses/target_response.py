@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from siamkd_core.losses.precision import at_least_float32
+from siamkd_core.losses.numbers import at_least_float32
 from siamkd_core.xcorr import cross_correlate
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from siamkd_core.losses.precision import at_least_float32, masked_mean
+from siamkd_core.losses.numbers import at_least_float32, masked_mean
 
 
 def teacher_soft(
@@ -60,6 +60,11 @@ def balanced_divergence(
         ValueError: shapes that differ, or a temperature that is not above 0.
     """
     cells = bernoulli_cells(student, target, temperature)
+    if positive.shape != cells.shape:
+        raise ValueError(
+            "the positions of the target have the response's size, got "
+            f"{tuple(positive.shape)} and {tuple(cells.shape)}"
+        )
     return 0.5 * masked_mean(cells, positive) + 0.5 * masked_mean(cells, ~positive)
 
 

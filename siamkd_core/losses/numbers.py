@@ -1,4 +1,4 @@
-"""The precision that losses are computed in."""
+"""What all losses share: the precision they are computed in, and a mean over some cells."""
 
 from __future__ import annotations
 
