@@ -50,14 +50,15 @@ def fresh(
     head: HeadConfig | None = None,
 ) -> Pupil:
     """A network with random weights; or with those of the model ``start_from``, its backbone's
-    alone where their architectures or heads differ; or (``pretrained``) with those of an image
-    classifier in the backbone.
+    alone where it is of another architecture; or (``pretrained``) with those of an image classifier
+    in the backbone.
 
     The weights depend on these arguments alone, not on what else a run trains.
 
     Raises:
-        ConfigError: no such architecture; ``start_from`` has another backbone or other widths; no
-            pretrained weights fit or their package is missing.
+        ConfigError: no such architecture; ``start_from`` has another backbone, other widths or,
+            within the architecture, another head; no pretrained weights fit or their package is
+            missing.
         ModelFileError: no such model, or a backbone, widths or head that do not exist.
     """
     card = new_card(name, architecture, widths, backbone, head)
@@ -69,13 +70,16 @@ def fresh(
     if not start_from:
         return Pupil(network, card, {})
     source, base = load_model(start_from)
-    if (base.backbone, base.widths) != (card.backbone, card.widths):
+    same = base.architecture == card.architecture
+    if (base.backbone, base.widths) != (card.backbone, card.widths) or (
+        same and base.head != card.head
+    ):
         raise ConfigError(
             f"{start_from} has {_words(base)}, the recipe {_words(card)}; they must be the same to "
             "start from it"
         )
     origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
-    if (base.architecture, base.head) == (card.architecture, card.head):
+    if same:
         return Pupil(source, card, {"started_from": origin})
     ours, theirs = (cast(nn.Module, cast(Any, one).backbone) for one in (network, source))
     try:
@@ -99,7 +103,8 @@ def check_backbone_takes(card: ModelCard, size: int) -> None:
 
 
 def _words(card: ModelCard) -> str:
-    return f"the backbone {card.backbone} with the widths {card.widths}"
+    head = f" and a {card.head.kind} head of {card.head.width}" if card.head else ""
+    return f"the backbone {card.backbone} with the widths {card.widths}{head}"
 
 
 class PairTask:

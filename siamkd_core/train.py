@@ -30,8 +30,8 @@ class TrainConfig(RecipeConfig):
         head: of a siamrpn.
         pretrained: start the backbone from an image classifier, see
             :mod:`siamkd_core.pretrained`.
-        start_from: shipped name or path of a model of the same backbone and widths to fine-tune; of
-            one of another architecture or head, only the backbone is taken. Empty for random
+        start_from: shipped name or path of a model of the same backbone, widths and head to
+            fine-tune; of one of another architecture, only the backbone is taken. Empty for random
             weights.
     """
 

@@ -14,8 +14,8 @@ from siamkd_core.config import to_mapping
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.evaluate import run_sequence
 from siamkd_core.family import family_of
-from siamkd_core.modelfile import load_model, read_card, save_model
-from siamkd_core.pair_task import fresh
+from siamkd_core.modelfile import find_model, load_model, read_card, save_model
+from siamkd_core.pair_task import check_backbone_takes, fresh
 from siamkd_core.pairs import PairDataset, find_sources
 from siamkd_core.sequences import read_sequence
 from siamkd_core.siamrpn import HeadConfig, SiamRPN
@@ -164,33 +164,51 @@ def test_a_recipe_that_does_not_fit_says_so(data, tmp_path):
     other = replace(CONFIG, widths=(4, 4, 4, 4, 4), start_from=str(base))
     with pytest.raises(ConfigError, match=r"must be the same to start from it"):
         run(other, data, tmp_path / "d")
+    # a mistyped head must not be replaced by a fresh one
+    with pytest.raises(ConfigError, match=r"upchannel head of 6.*upchannel head of 7"):
+        run(replace(CONFIG, head=HeadConfig(width=7), start_from=str(base)), data, tmp_path / "e")
     # the AlexNet of a siamfc has groups
     with pytest.raises(ConfigError, match=r"a siamrpn, does not fit a siamfc"):
         fresh("other", "siamfc", CONFIG.widths, 0, str(base))
 
 
-def test_of_another_network_the_backbone_alone_is_taken(tmp_path):
-    """From a siamfc, and from a siamrpn with another head."""
-    widths = (4, 2, 4, 4, 3)
-    for number, (family, head) in enumerate(
-        (("siamfc", None), ("siamrpn", HeadConfig("depthwise", 5)))
-    ):
-        base = fresh("base", family, widths, 1, backbone="efficientnet", head=head)
-        path = save_model(base.network, base.card, tmp_path / str(number))
-        head = HeadConfig("depthwise", 4)
-        ours = fresh("ours", "siamrpn", widths, 2, str(path), "efficientnet", head=head)
-        alone = fresh("ours", "siamrpn", widths, 2, "", "efficientnet", head=head)
-        states = [one.network.state_dict() for one in (ours, base, alone)]
-        for name, value in states[0].items():
-            source = states[1 if name.startswith("backbone.") else 2]
-            assert torch.equal(value, source[name]), name
-        origin = ours.origin["started_from"]
-        assert origin["name"] == "base" and origin["part"] == "backbone"
-        same = fresh("same", family, widths, 3, str(path), "efficientnet", head=base.card.head)
-        assert "part" not in same.origin["started_from"]
-        assert all(
-            torch.equal(value, states[1][name]) for name, value in same.network.state_dict().items()
-        )
+def test_of_another_architecture_the_backbone_alone_is_taken(tmp_path):
+    widths, head = (4, 2, 4, 4, 3), HeadConfig("depthwise", 4)
+    base = fresh("base", "siamfc", widths, 1, backbone="efficientnet")
+    path = save_model(base.network, base.card, tmp_path)
+    ours = fresh("ours", "siamrpn", widths, 2, str(path), "efficientnet", head=head)
+    alone = fresh("ours", "siamrpn", widths, 2, "", "efficientnet", head=head)
+    states = [one.network.state_dict() for one in (ours, base, alone)]
+    for name, value in states[0].items():
+        source = states[1 if name.startswith("backbone.") else 2]
+        assert torch.equal(value, source[name]), name
+    origin = ours.origin["started_from"]
+    assert origin["name"] == "base" and origin["part"] == "backbone"
+    same = fresh("same", "siamfc", widths, 3, str(path), "efficientnet")
+    assert "part" not in same.origin["started_from"]
+    for name, value in same.network.state_dict().items():
+        assert torch.equal(value, states[1][name]), name
+
+
+CONFIGS = Path(__file__).parent.parent / "config"
+RECIPES = sorted([*CONFIGS.glob("train/*.yaml"), *CONFIGS.glob("distill/*.yaml")])
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_what_a_recipe_starts_from_and_learns_from_is_shipped_and_fits(recipe):
+    values = yaml.safe_load(recipe.read_text())
+    family = values.get("architecture", "siamfc")
+    if "teacher" in values and "/" not in values["teacher"]:
+        teacher = read_card(find_model(values["teacher"]))
+        family = teacher.architecture
+        check_backbone_takes(teacher, values["pairs"]["search_size"])
+    for one in values.get("students", [values]):
+        if start := one.get("start_from"):
+            head = HeadConfig(**one["head"]) if "head" in one else None
+            made = fresh("it", family, tuple(one["widths"]), 0, start, one["backbone"], head=head)
+            source = load_model(start)[0].state_dict()
+            for name, value in made.network.backbone.state_dict().items():
+                assert torch.equal(value, source[f"backbone.{name}"]), name
 
 
 def test_the_committed_recipes_are_whole():

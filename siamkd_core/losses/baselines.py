@@ -1,5 +1,5 @@
 """What the method is compared with. Hinton's distillation needs no function of its own: it is the
-label loss and the teacher-soft loss at a higher temperature."""
+label loss and the teacher-soft loss, balanced as ours is, at a higher temperature."""
 
 from __future__ import annotations
 
