@@ -145,13 +145,20 @@ class Follower:
         elif isinstance(order, Start) and not self.enabled:
             self.refuse(Rejected("disabled", "a box was given while disabled by ~/enable"))
         elif isinstance(order, Start):
-            self._give_up_pending("another box was given")
-            self._pending = order
+            self._wait_with(order)
         elif isinstance(order, Enable) and order.enabled != self.enabled:
             self._give_up_pending("disabled by ~/enable")
             self.enabled = order.enabled
             self._before = None
             self._changed(self._reason)
+
+    def _wait_with(self, start: Start) -> None:
+        """Let a box wait for its image. The one that waits gives way; sent again, it waits on."""
+        waiting, self._pending = self._pending, start
+        if waiting and replace(start, received=waiting.received) == waiting:
+            self._pending = waiting  # its patience runs on
+        elif waiting:
+            self.refuse(Rejected("box_replaced", "another box took its place"))
 
     def _start(self, start: Start) -> None:
         """Take the new target if its frame is there; the old one stays until that worked."""

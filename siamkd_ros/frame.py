@@ -89,9 +89,12 @@ class FrameRing:
             return None
         if stamp == 0:
             return frames[-1]
-        # not the first one's: a camera's clock that was ahead may have been put right since
-        oldest = min((frame.stamp for frame in frames if frame.stamp), default=0)
-        newest = frames[-1].stamp
+        nearest = min(frames, key=lambda frame: abs(frame.stamp - stamp))
+        if nearest.stamp == stamp:
+            return nearest
+        stamps = [frame.stamp for frame in frames if frame.stamp] or [0]
+        # not the first and the largest: a clock that was ahead may have been put right since
+        oldest, newest = min(stamps), stamps[-1]
         if stamp < oldest:
             raise Rejected(
                 "box_too_old",
@@ -106,4 +109,4 @@ class FrameRing:
             )
         if stamp > newest:
             return None
-        return min(frames, key=lambda frame: abs(frame.stamp - stamp))
+        return nearest

@@ -12,9 +12,10 @@ import pytest
 from follower_support import BOX, RATE, Rig
 
 from siamkd_core.box import Box
+from siamkd_core.errors import ImageError
 from siamkd_core.presence import State
 from siamkd_core.tracker import Track
-from siamkd_ros.follower import CATCH_UP
+from siamkd_ros.follower import CATCH_UP, START_PATIENCE
 from siamkd_ros.frame import SECOND
 from siamkd_ros.inbox import Drop, Enable, Start
 
@@ -165,10 +166,39 @@ def test_a_box_that_takes_the_place_of_one_that_waits_is_no_silence(rig: Rig) ->
     rig.feed(3)
     for n in range(4, 7):
         rig.start(stamp=n / RATE)
-    assert rig.refused == ["box_frame_missing"] * 2
-    assert "another box was given" in rig.reports[-1].reason
+    assert rig.refused == ["box_replaced"] * 2
+    assert rig.reports[-1].reason == "box refused: another box took its place"
     rig.feed(3)
     assert rig.state is State.TRACKING
+
+
+def test_a_box_that_comes_with_the_image_another_waited_for_replaces_it(rig: Rig) -> None:
+    rig.feed(3)
+    rig.start(stamp=4 / RATE)
+    other = BOX._replace(x=30)
+    rig.follower.step([Start(other, 0, "cat", time.monotonic())], rig.frame())
+    assert rig.refused == ["box_replaced"]
+    _, track, _, label = rig.targets[-1]
+    assert track
+    assert (track.box, label) == (other._replace(x=31), "cat")
+
+
+def test_a_box_sent_again_waits_on_and_its_patience_runs_out(rig: Rig) -> None:
+    rig.feed(3)
+    began = time.monotonic()
+    while not rig.refused and time.monotonic() < began + 20:
+        rig.start(stamp=4 / RATE)
+        time.sleep(0.05)
+    assert rig.refused == ["box_frame_missing"]
+    assert time.monotonic() - began >= START_PATIENCE
+
+
+@pytest.mark.parametrize("other", [{"box": BOX._replace(w=9)}, {"stamp": 1}, {"label": "cat"}])
+def test_a_box_that_differs_in_anything_is_another(rig: Rig, other: dict[str, Any]) -> None:
+    waits = Start(BOX, 0, "dog", time.monotonic())
+    rig.order(waits)
+    rig.order(replace(waits, **other))
+    assert rig.refused == ["box_replaced"]
 
 
 def wait_until(true: Callable[[], object]) -> None:
@@ -381,6 +411,53 @@ def test_the_exemplar_learns_after_the_box_is_out(rig: Rig) -> None:
         rig.feed()
     # the first image takes the target, and there is nothing to learn before one
     assert rig.tracker.events == ["publish", "publish", "learn", "publish", "learn"]
+
+
+def test_an_image_that_is_caught_up_and_not_published_is_learned_from(rig: Rig) -> None:
+    rig.feed(5)
+    rig.start(stamp=2 / RATE)
+    assert rig.tracker.events == ["publish"] * 5 + ["learn"] * 3
+
+
+@pytest.mark.parametrize("by", ["decoder", "tracker"])
+def test_nothing_is_learned_from_a_refused_image(rig: Rig, by: str) -> None:
+    rig.feed()
+    rig.start()
+    rig.feed()
+    rig.tracker.events.clear()
+    image = rig.frame()
+    if by == "decoder":
+        image.message.data = b"short"
+    else:
+        rig.tracker.fails = ImageError("no colour")
+    rig.follower.step([], image)
+    assert rig.refused == ["length" if by == "decoder" else "unusable"]
+    assert rig.tracker.events == []
+
+
+def test_an_error_while_learning_costs_neither_the_box_nor_the_node(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> float:
+        raise RuntimeError("device lost")
+
+    rig.feed()
+    rig.start()
+    thread = threading.Thread(target=rig.follower.run, daemon=True)
+    thread.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.tracker, "learn", fail)
+        rig.inbox.put_frame(rig.frame())
+        wait_until(lambda: rig.errors)
+    assert shown(rig) == [False, True]
+    rig.inbox.put_frame(rig.frame())
+    wait_until(lambda: "learn" in rig.tracker.events)
+    rig.inbox.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert shown(rig) == [False, True, True]
+    assert [str(error) for error in rig.errors] == ["device lost"]
+    assert rig.statistics.snapshot(0.0).errors == 1
 
 
 def test_drawing_for_people_is_no_part_of_the_latency(rig: Rig) -> None:

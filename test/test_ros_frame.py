@@ -73,6 +73,31 @@ def test_a_clock_that_was_ahead_does_not_make_later_boxes_old() -> None:
         made.find(SECOND // 2)
 
 
+def test_an_exact_stamp_is_found_though_it_is_ahead_of_the_newest() -> None:
+    made = FrameRing(10.0, 10_000)
+    for n, stamp in enumerate((3602.0, 1.0, 2.0)):
+        made.append(frame(n, stamp))
+    found = made.find(3602 * SECOND)
+    assert found
+    assert found.sequence == 0
+    with pytest.raises(Rejected) as refusal:
+        made.find(3603 * SECOND)
+    assert refusal.value.reason == "box_in_future"
+
+
+def test_the_newest_stamp_is_of_a_stamped_frame() -> None:
+    made = ring()
+    made.append(frame(6, 0.0))
+    found = made.find(round(4.9 * SECOND))
+    assert found
+    assert found.sequence == 5
+    assert made.find(round(5.5 * SECOND)) is None
+    with pytest.raises(Rejected, match=r"drawn on a frame 4\.50 s old; .* go back 4\.00 s"):
+        made.find(SECOND // 2)
+    with pytest.raises(Rejected, match=r"1\.10 s ahead"):
+        made.find(round(6.1 * SECOND))
+
+
 def test_empty_and_cleared() -> None:
     made = ring()
     made.clear()
