@@ -187,13 +187,13 @@ class Follower:
         self._starts += 1
         self._target, self._label = f"{self._run}-{self._starts}", start.label
         self._size, self._before = size, frame
-        began = time.monotonic()
-        looked = self._catch_up(frame)
-        text = f"target {self._target} given"
-        if looked:
-            spent = time.monotonic() - began
-            text += f" on an earlier image, caught up over {looked} images in {spent:.2f} s"
-        self._changed(text)
+        text, began = f"target {self._target} given", time.monotonic()
+        try:
+            if looked := self._catch_up(frame):
+                spent = time.monotonic() - began
+                text += f" on an earlier image, caught up over {looked} images in {spent:.2f} s"
+        finally:  # a frame that fails does not take the target back
+            self._changed(text)
 
     def _is_stale(self, frame: Frame, start: Start) -> bool:
         """Whether a box for the newest image found one of a camera that has stopped since."""

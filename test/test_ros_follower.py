@@ -116,6 +116,15 @@ def test_catching_up_ends_though_images_come_faster_than_they_are_followed(
     assert next(coming, None) is not None  # the images had not come to an end
 
 
+def test_a_target_is_announced_though_catching_up_fails(rig: Rig) -> None:
+    rig.feed(5)
+    rig.tracker.fails = RuntimeError("a broken kernel")
+    with pytest.raises(RuntimeError, match="broken kernel"):
+        rig.start(stamp=2 / RATE)
+    assert rig.reports[-1].state is State.TRACKING
+    assert "given" in rig.reports[-1].reason and rig.reports[-1].target
+
+
 def test_catching_up_stops_for_an_order(rig: Rig) -> None:
     rig.feed(10)
     rig.inbox.put_order(Drop("now"))
