@@ -262,7 +262,20 @@ class Observer(Node):
             return all(counts) and bool(self.statuses) and self.reset_client.service_is_ready()
 
         self.wait_for(connected, "the tracker node", 2 * PATIENCE)
+        self.be_known()
         self.spin_for(SETTLE)
+
+    def be_known(self, node: str = "tracker") -> None:
+        """Wait until a tracker node knows all that this node has made so far.
+
+        A client's `service_is_ready` says only that the client knows the server: a server that
+        does not know the client's reader yet executes the request, and its answer is lost. Readers
+        are announced in the order they were made, and a latched message comes from who knows one.
+        """
+        known: list[DiagnosticStatus] = []
+        last = self.create_subscription(DiagnosticStatus, f"{node}/status", known.append, latched())
+        self.wait_for(lambda: known, f"the latched status of {node}", 2 * PATIENCE)
+        self.destroy_subscription(last)
 
     def told(self) -> str:
         """What the nodes say of themselves, for whoever reads why a test failed."""
@@ -306,10 +319,20 @@ class Observer(Node):
         self.wait_for(lambda: len(self.statuses) > seen, "a status after the box")
         return self.state
 
-    def call(self, client: Any, request: Any) -> Any:
-        future = client.call_async(request)
-        self.wait_for(future.done, "the service's answer")
-        return future.result()
+    def call(self, client: Any, request: Any, resend: bool = False) -> Any:
+        """The answer; `resend`: ask again while there is none, for requests that change nothing."""
+        futures = [client.call_async(request)]
+        sent = time.monotonic()
+
+        def answered() -> bool:
+            nonlocal sent
+            if resend and time.monotonic() - sent > RESEND:
+                futures.append(client.call_async(request))
+                sent = time.monotonic()
+            return any(future.done() for future in futures)
+
+        self.wait_for(answered, "the service's answer")
+        return next(future.result() for future in futures if future.done())
 
     def fresh_diagnostics(self) -> dict[str, DiagnosticStatus]:
         """Diagnostics that were made after this call."""

@@ -209,6 +209,7 @@ def test_the_demo_waits_for_a_lifecycle_manager_if_told(observer: Observer, tmp_
         observer.wait_for(lambda: observer.statuses, "the tracker", 2 * PATIENCE)
         assert "no model is loaded" in observer.state
         observer.wait_for(changes.service_is_ready, "the tracker's services")
+        observer.be_known()
         for number in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
             request = ChangeState.Request()
             request.transition.id = number

@@ -18,7 +18,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from ros_support import (
     PATIENCE,
-    SETTLE,
     NodeProcess,
     Observer,
     box_message,
@@ -45,10 +44,11 @@ ACTIVE, FINALIZED = State.PRIMARY_STATE_ACTIVE, State.PRIMARY_STATE_FINALIZED
 class Manager(Observer):
     """An observer that changes states and reads them, and nothing else of the node's."""
 
-    def __init__(self) -> None:
+    def __init__(self, managed: str = "tracker") -> None:
         super().__init__("managed", name="manager")
-        self.changes = self.create_client(ChangeState, "tracker/change_state")
-        self.states = self.create_client(GetState, "tracker/get_state")
+        self.managed = managed
+        self.changes = self.create_client(ChangeState, f"{managed}/change_state")
+        self.states = self.create_client(GetState, f"{managed}/get_state")
         self.events: list[str] = []
         self.create_subscription(
             TransitionEvent,
@@ -60,7 +60,7 @@ class Manager(Observer):
     def meet(self) -> None:
         self.wait_for(self.changes.service_is_ready, "the node", 2 * PATIENCE)
         self.wait_for(self.states.service_is_ready, "the node", 2 * PATIENCE)
-        self.spin_for(SETTLE)
+        self.be_known(self.managed)
 
     def change(self, number: int = 0, label: str = "") -> bool:
         request = ChangeState.Request()
@@ -69,7 +69,7 @@ class Manager(Observer):
 
     @property
     def node_state(self) -> int:
-        return int(self.call(self.states, GetState.Request()).current_state.id)
+        return int(self.call(self.states, GetState.Request(), resend=True).current_state.id)
 
     def _on_diagnostics(self, message: Any) -> None:
         self.diagnosed += 1
@@ -211,9 +211,7 @@ def test_shutdown_is_for_good_and_the_process_ends_politely(tmp_path: Path) -> N
         device="cpu",
         threads=1,
     )
-    manager = Manager()
-    manager.changes = manager.create_client(ChangeState, "other/change_state")
-    manager.states = manager.create_client(GetState, "other/get_state")
+    manager = Manager("other")
     manager.meet()
     manager.wait_for(lambda: manager.node_state == ACTIVE, "autostart")
     assert manager.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
@@ -239,9 +237,7 @@ def test_a_model_that_is_not_there_leaves_the_node_unconfigured(
         device="cpu",
         autostart=False,
     )
-    manager = Manager()
-    manager.changes = manager.create_client(ChangeState, "third/change_state")
-    manager.states = manager.create_client(GetState, "third/get_state")
+    manager = Manager("third")
     manager.meet()
     assert not manager.change(CONFIGURE)
     assert manager.node_state == UNCONFIGURED
