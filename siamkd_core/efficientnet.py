@@ -20,20 +20,38 @@ LITE0_WIDTHS = (32, 16, 24, 40, 80, 112)
 """Out-channels of the stem and the first five stages of EfficientNet-Lite0."""
 
 
-class _Stage(NamedTuple):
+class Stage(NamedTuple):
+    """Attributes:
+    blocks: how many.
+    expansion: channels inside of a block for each that enters it; 1: no layer expands them.
+    kernel: side of the depth-wise convolution.
+    stride: of the first block.
+    """
+
     blocks: int
-    expansion: int
+    expansion: float
     kernel: int
     stride: int
 
 
 STAGES = (
-    _Stage(1, 1, 3, 1),
-    _Stage(2, 6, 3, 2),
-    _Stage(2, 6, 5, 2),
-    _Stage(3, 6, 3, 2),
-    _Stage(3, 6, 5, 1),
+    Stage(1, 1, 3, 1),
+    Stage(2, 6, 3, 2),
+    Stage(2, 6, 5, 2),
+    Stage(3, 6, 3, 2),
+    Stage(3, 6, 5, 1),
 )
+SLIM = (
+    Stage(1, 1, 3, 1),
+    Stage(2, 3, 3, 2),
+    Stage(2, 3, 5, 2),
+    Stage(3, 2, 3, 2),
+    Stage(2, 1.6, 5, 1),
+)
+"""The same with fewer channels inside of the blocks, what :mod:`siamkd_core.prune` leaves: with the
+widths of Lite0 and a neck of 32 a SiamFC of 174,289 parameters."""
+PRUNED = "_slim"
+"""What follows the name of a backbone in that of its slim form."""
 FINE = 3
 """Stages up to the features of stride 8; those of a later stage have 16."""
 SHORT = 4
@@ -48,30 +66,32 @@ class EfficientNet(nn.Module):
         widths: out-channels of the stem, of three to five stages, and of the neck. With three, C is
             the neck's width; with more, features of stride 16 stand behind those of stride 8, and
             C is twice as much.
+        plan: the stages.
 
     Attributes:
+        plan: the stages of a network of all five.
         channels: C.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
-        if not FINE + 2 <= len(widths) <= len(STAGES) + 2 or any(w < 1 for w in widths):
+    def __init__(self, widths: Sequence[int], plan: Sequence[Stage] = STAGES) -> None:
+        if not FINE + 2 <= len(widths) <= len(plan) + 2 or any(w < 1 for w in widths):
             raise ValueError(
                 "an EfficientNet has positive widths of its stem, of three to five stages and of "
                 f"its neck, got {tuple(widths)}"
             )
         super().__init__()
+        self.plan = tuple(plan)
         stem, *stages, neck = widths
         short = len(stages) == SHORT
         self.stem = nn.Sequential(
             nn.Conv2d(3, stem, 3, 2, 1, bias=False), _norm(stem), nn.ReLU6(inplace=True)
         )
         self.stages = nn.ModuleList()
-        for entering, leaving, stage in zip([stem, *stages], stages, STAGES, strict=False):
-            first = _Block(entering, leaving, stage.expansion, stage.kernel, stage.stride)
+        for entering, leaving, stage in zip([stem, *stages], stages, plan, strict=False):
+            first = Block(entering, leaving, stage.expansion, stage.kernel, stage.stride)
             blocks = stage.blocks - (short and len(self.stages) == SHORT - 1)
             more = (
-                _Block(leaving, leaving, stage.expansion, stage.kernel, 1)
-                for _ in range(blocks - 1)
+                Block(leaving, leaving, stage.expansion, stage.kernel, 1) for _ in range(blocks - 1)
             )
             self.stages.append(nn.Sequential(first, *more))
         levels = [stages[FINE - 1], *stages[FINE:][-1:]]
@@ -108,13 +128,20 @@ class EfficientNet(nn.Module):
         return torch.cat((fine, self.necks[1](_cut(coarse, shape))), 1)
 
 
-class _Block(nn.Module):
-    """Inverted residual: expand, filter each channel, project."""
+class Block(nn.Module):
+    """Inverted residual: expand, filter each channel, project.
 
-    def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
+    Attributes:
+        layers: convolution, norm and ReLU6 of each step; the last without the ReLU6, and without
+            the first step where nothing is expanded.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, expansion: float, kernel: int, stride: int
+    ) -> None:
         super().__init__()
         self.residual = stride == 1 and inputs == outputs
-        wide = inputs * expansion
+        wide = round(inputs * expansion)
         expand = (
             (nn.Conv2d(inputs, wide, 1, bias=False), _norm(wide), nn.ReLU6(inplace=True))
             if expansion > 1

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from siamkd_core.config import to_mapping
 from siamkd_core.device import short
+from siamkd_core.efficientnet import PRUNED, EfficientNet
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.family import family_of
 from siamkd_core.held_out import HeldOut
@@ -23,10 +24,12 @@ from siamkd_core.modelfile import (
     new_card,
     save_model,
 )
+from siamkd_core.network import SiameseNetwork
 from siamkd_core.pairs import PairDataset, find_sources
 from siamkd_core.pretrained import load_pretrained
+from siamkd_core.prune import prune
 from siamkd_core.recipe import RecipeConfig
-from siamkd_core.siamfc import count_parameters
+from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.task import Validation
 
@@ -70,6 +73,10 @@ def fresh(
     if not start_from:
         return Pupil(network, card, {})
     source, base = load_model(start_from)
+    origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
+    if card.backbone == f"{base.backbone}{PRUNED}":
+        _start_pruned(network, card, source, base)
+        return Pupil(network, card, {"started_from": {**origin, "part": "backbone, pruned"}})
     same = base.architecture == card.architecture
     if (base.backbone, base.widths) != (card.backbone, card.widths) or (
         same and base.head != card.head
@@ -78,7 +85,6 @@ def fresh(
             f"{start_from} has {_words(base)}, the recipe {_words(card)}; they must be the same to "
             "start from it"
         )
-    origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
     if same:
         return Pupil(source, card, {"started_from": origin})
     ours, theirs = (cast(nn.Module, cast(Any, one).backbone) for one in (network, source))
@@ -93,11 +99,25 @@ def fresh(
     return Pupil(network, card, {"started_from": {**origin, "part": "backbone"}})
 
 
+def _start_pruned(
+    network: SiameseNetwork, card: ModelCard, source: SiameseNetwork, base: ModelCard
+) -> None:
+    try:
+        prune(cast(EfficientNet, source.backbone), cast(EfficientNet, network.backbone))
+    except ValueError as error:
+        raise ConfigError(
+            f"the backbone {card.backbone} with the widths {card.widths} is not what is left of "
+            f"{base.name}, which has {_words(base)}: {error}"
+        ) from error
+    if isinstance(network, SiamFC) and isinstance(source, SiamFC):
+        network.adjust.load_state_dict(source.adjust.state_dict())
+
+
 def check_backbone_takes(card: ModelCard, size: int) -> None:
     """Raise ConfigError unless the network takes search regions of this many pixels."""
-    if card.backbone == "efficientnet" and size % 8 != 7:
+    if card.backbone.startswith("efficientnet") and size % 8 != 7:
         raise ConfigError(
-            f"{card.name} has the backbone efficientnet, which takes search regions of 8k + 7 "
+            f"{card.name} has the backbone {card.backbone}, which takes search regions of 8k + 7 "
             f"pixels only: set pairs.search_size to {size // 8 * 8 + 7}, not {size}"
         )
 

