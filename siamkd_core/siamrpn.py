@@ -47,16 +47,25 @@ class HeadConfig:
             (SiamRPN++: a kernel a channel, far smaller) or ``response`` (our own: depth-wise, and
             the scores start from the response of a SiamFC on the same features).
         width: channels that are correlated.
+        anchors: ``fixed``, or ``exemplar``: those of :func:`siamkd_core.anchors.shaped_as`.
     """
 
     kind: str = "upchannel"
     width: int = 256
+    anchors: str = "fixed"
 
     def __post_init__(self) -> None:
         if self.kind not in _HEADS:
             raise ConfigError(f"head.kind must be one of {', '.join(_HEADS)}, got {self.kind!r}")
         if self.width < 1:
             raise ConfigError(f"head.width must be at least 1, got {self.width}")
+        if self.anchors not in ("fixed", "exemplar"):
+            raise ConfigError(f"head.anchors must be fixed or exemplar, got {self.anchors!r}")
+
+    @property
+    def shaped(self) -> bool:
+        """Whether the anchors have the exemplar's shape."""
+        return self.anchors == "exemplar"
 
 
 class SiamRPN(SiameseNetwork):
@@ -173,12 +182,15 @@ class ResponseHead(DepthwiseHead):
     """A depth-wise head that adds to the scores of all anchors of a cell the response of a SiamFC.
 
     A backbone that has learnt as a SiamFC finds the target by that response alone; the branch of
-    the scores then has only to tell the anchors of a cell apart.
+    the scores then has only to tell the anchors of a cell apart. Its branches mix neighbouring
+    cells, too: where a box ends shows beside its middle.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__(inputs, width)
         self.adjust = Adjust()
+        for branch in (self.score, self.box):
+            branch.mix.insert(3, _layer(width, width, 3, padding=1))
 
     def kernels(self, features: Tensor) -> Tensor:
         """The features themselves: the response needs them, and the branches cost little on an
@@ -249,9 +261,11 @@ class _Branch(nn.Module):
         return out.float()
 
 
-def _layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+def _layer(inputs: int, outputs: int, kernel: int, padding: int = 0) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)
+        nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(True),
     )
 
 

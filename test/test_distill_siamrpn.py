@@ -234,6 +234,12 @@ def test_a_head_that_is_missing_or_too_much_is_named(config, data, tmp_path):
         replace(DULL, head=HeadConfig("sideways"))
 
 
+def test_students_need_the_anchors_of_their_teacher(config, data):
+    other = replace(DULL, head=HeadConfig("depthwise", 4, "exemplar"))
+    with pytest.raises(ConfigError, match=r"anchors of dull are exemplar, .* anchors: fixed"):
+        make(replace(config, students=(other, INTELLIGENT)), data)
+
+
 def test_scores_that_nothing_trains_are_refused(config):
     # the adaptive-hard loss is that of the boxes
     boxes = TermsConfig(teacher_soft=0.0, adaptive_hard=1.0)

@@ -143,3 +143,5 @@ def test_an_impossible_head_is_refused():
         HeadConfig("sideways")
     with pytest.raises(ConfigError, match="width"):
         HeadConfig(width=0)
+    with pytest.raises(ConfigError, match="anchors must be fixed or exemplar, got 'mine'"):
+        HeadConfig(anchors="mine")
