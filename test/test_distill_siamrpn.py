@@ -116,10 +116,11 @@ def test_each_term_is_its_pure_function_on_the_batch(config, data, variant):
         ours, other = outputs(task.teacher, batch), {"dull": "intelligent", "intelligent": "dull"}
 
         def hard(found):
-            return box_smooth_l1(found[2].deltas, drawn.deltas, drawn.positive, BETA)
+            return box_smooth_l1(found[2].deltas, drawn.deltas, drawn.regressed, BETA)
 
         def divergence(found, source):
-            return rpn_divergence(found[2], source[2], drawn.positive, 2.0, 1.7, BETA)
+            masks = drawn.positive, drawn.regressed
+            return rpn_divergence(found[2], source[2], *masks, 2.0, 1.7, BETA)
 
         losses, truth = {name: hard(found) for name, found in answers.items()}, hard(ours)
         # between two pairs, not on one: some gates are open and some are shut
@@ -261,7 +262,8 @@ def test_the_committed_recipes_are_whole(name):
 def test_the_recipe_as_a_user_runs_it(config, data, tmp_path, capsys):
     """The committed recipe, only smaller."""
     values = yaml.safe_load((RECIPES / "dstrpn.yaml").read_text())
-    values["students"][0] |= {"widths": [4, 2, 4, 4, 3], "start_from": ""}
+    head = {"kind": "response", "width": 4}  # anchors as the teacher's here
+    values["students"][0] |= {"widths": [4, 2, 4, 4, 3], "start_from": "", "head": head}
     values["students"] = values["students"][:1]
     values |= {"teacher": config.teacher, "pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0}
     values |= {"pairs_per_epoch": 8, "validation_pairs": 0, "freeze": []}
