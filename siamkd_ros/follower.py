@@ -139,6 +139,10 @@ class Follower:
         with self._announcing:
             self._outputs.status(replace(self.report(), reason=f"box refused: {error}"))
 
+    def refuse_replaced(self) -> None:
+        """A box that waited gave way to another. May be called from another thread."""
+        self.refuse(Rejected("box_replaced", "another box took its place"))
+
     def _obey(self, order: Order) -> None:
         if isinstance(order, Drop):
             self._drop(order.reason)
@@ -155,10 +159,10 @@ class Follower:
     def _wait_with(self, start: Start) -> None:
         """Let a box wait for its image. The one that waits gives way; sent again, it waits on."""
         waiting, self._pending = self._pending, start
-        if waiting and replace(start, received=waiting.received) == waiting:
+        if waiting and start.resends(waiting):
             self._pending = waiting  # its patience runs on
         elif waiting:
-            self.refuse(Rejected("box_replaced", "another box took its place"))
+            self.refuse_replaced()
 
     def _start(self, start: Start) -> None:
         """Take the new target if its frame is there; the old one stays until that worked."""

@@ -7,7 +7,7 @@ image, and the orders (a new target, drop it, pause) in the order they came.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from siamkd_core.box import Box
 from siamkd_ros.frame import Frame
@@ -21,6 +21,10 @@ class Start:
     stamp: int
     label: str
     received: float  # steady clock, seconds
+
+    def resends(self, other: Start) -> bool:
+        """Whether this is the other one, sent again."""
+        return replace(self, received=other.received) == other
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,15 @@ class Inbox:
             self._condition.notify()
         return overwritten
 
-    def put_order(self, order: Order) -> None:
-        """Leave an order. It takes the place of orders of its kind that still wait, so a flood of
-        them takes no memory."""
+    def put_order(self, order: Order) -> Order | None:
+        """Leave an order. It takes the place of one of its kind that still waits, which is handed
+        back, so a flood of them takes no memory."""
         with self._condition:
-            self._orders = [waiting for waiting in self._orders if type(waiting) is not type(order)]
+            before = [waiting for waiting in self._orders if type(waiting) is type(order)]
+            self._orders = [waiting for waiting in self._orders if waiting not in before]
             self._orders.append(order)
             self._condition.notify()
+        return before[0] if before else None
 
     @property
     def has_orders(self) -> bool:

@@ -28,8 +28,9 @@ def test_the_newest_frame_overwrites() -> None:
 
 def test_orders_keep_their_sequence_and_only_the_newest_of_a_kind() -> None:
     inbox = Inbox()
-    for order in (start(1), Drop("a"), start(2), Enable(False), Drop("b")):
-        inbox.put_order(order)
+    given = (start(1), Drop("a"), start(2), Enable(False), Drop("b"))
+    replaced = [inbox.put_order(order) for order in given]
+    assert replaced == [None, None, start(1), None, Drop("a")]
     assert inbox.has_orders
     assert inbox.take() == ([start(2), Enable(False), Drop("b")], None)
     assert not inbox.has_orders

@@ -371,6 +371,24 @@ def test_a_thread_that_does_not_end_keeps_its_tracker_from_the_next_session(
     node.destroy_node()
 
 
+def test_a_box_that_gives_way_before_it_is_taken_is_refused(tmp_path: Path, executor: Any) -> None:
+    stuck = Stuck(load_tracker(tiny_model(tmp_path), device="cpu", threads=1))
+    node = TrackerNode(stuck, namespace="/inside")  # type: ignore[arg-type]
+    assert node.session
+    stuck.entered.clear()
+    stuck.released.clear()
+    node.session.on_image(image_message(scene(0), node.now()))
+    node.session.on_init(box_message(place(0)))
+    assert stuck.entered.wait(PATIENCE)
+    for number in (1, 1, 2):  # sent again, it is the same box
+        node.session.on_init(box_message(place(number)))
+    snapshot = node.statistics.snapshot(0.0)
+    assert snapshot.rejects == {"box_replaced": 1}
+    stuck.released.set()
+    node.close()
+    node.destroy_node()
+
+
 def test_rclpy_still_has_what_the_guard_holds_on_to(managed: Any) -> None:
     """The guard replaces a callback of rclpy's; should rclpy move it, this says so first."""
     node = ManagedNode("guarded", namespace="/inside")
