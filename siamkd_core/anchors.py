@@ -61,42 +61,19 @@ def anchor_boxes(search_size: int) -> Tensor:
     return torch.stack(boxes)
 
 
-def shaped_as(shapes: Tensor, anchors: Tensor) -> Tensor:
-    """Anchors of each exemplar's own shape: sides of :func:`anchor_boxes` times those of the target
-    in the exemplar over 64 px, about the same centres (our own choice).
-
-    The square anchor becomes the exemplar's target and the others multiples of its ratio, so that a
-    delta of 0 says "as it was given" of whatever box a target was given with. Relative to fixed
-    anchors a network has to know the ratio that the exemplar's box has, which a square crop does
-    not show.
-
-    Args:
-        shapes: (N, 2) float, width and height of the exemplars' targets in pixels of their crops,
-            above 0.
-        anchors: (4, A, R, R) float.
-
-    Returns:
-        (N, 4, A, R, R) float.
-    """
-    x, y, w, h = anchors
-    factors = shapes[:, :, None, None, None] / float(SCALE * STRIDE)
-    wide, high = w * factors[:, 0], h * factors[:, 1]
-    return torch.stack([x + (w - wide) / 2, y + (h - high) / 2, wide, high], 1)
-
-
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Boxes relative to anchors: ``(cx - ax) / aw, (cy - ay) / ah, log(w / aw), log(h / ah)``
     (SiamRPN, eq. 5).
 
     Args:
         boxes: (N, 4) float.
-        anchors: (4, A, R, R) or (N, 4, A, R, R) float.
+        anchors: (4, A, R, R) float.
 
     Returns:
         (N, 4, A, R, R) float.
     """
     x, y, w, h = boxes.T[:, :, None, None, None]
-    ax, ay, aw, ah = anchors.unbind(-4)
+    ax, ay, aw, ah = anchors
     return torch.stack(
         [
             (x + w / 2 - ax - aw / 2) / aw,
@@ -113,13 +90,13 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
 
     Args:
         deltas: (N, 4, A, R, R) float.
-        anchors: (4, A, R, R) or (N, 4, A, R, R) float.
+        anchors: (4, A, R, R) float.
 
     Returns:
         (N, 4, A, R, R) float, x, y, w, h.
     """
     dx, dy, dw, dh = deltas.unbind(1)
-    ax, ay, aw, ah = anchors.unbind(-4)
+    ax, ay, aw, ah = anchors
     w = aw * dw.clamp(-MAX_LOG, MAX_LOG).exp()
     h = ah * dh.clamp(-MAX_LOG, MAX_LOG).exp()
     return torch.stack([ax + aw / 2 + dx * aw - w / 2, ay + ah / 2 + dy * ah - h / 2, w, h], 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from siamkd_core.losses.adaptive_hard import adaptive_hard
 from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.sharing import decayed, sharing_gate
 from siamkd_core.losses.target_response import target_response
-from siamkd_core.modelfile import ModelCard, find_model, load_model, read_card
+from siamkd_core.modelfile import find_model, load_model, read_card
 from siamkd_core.pair_task import PairTask, check_backbone_takes, fresh
 from siamkd_core.run import run
 from siamkd_core.task import Batch
@@ -56,17 +56,6 @@ def with_teacher(config: DistillConfig) -> DistillConfig:
             f"{config.teacher_sha256[:12]}...: bring that file back, or remove teacher_sha256"
         )
     return replace(config, teacher_sha256=found)
-
-
-def check_anchors(teacher: ModelCard, students: Sequence[ModelCard]) -> None:
-    """Raise ConfigError unless the deltas of teacher and students are relative to the same."""
-    for one in students:
-        if one.head and teacher.head and one.head.anchors != teacher.head.anchors:
-            raise ConfigError(
-                f"the anchors of {one.name} are {one.head.anchors}, those of its teacher "
-                f"{teacher.name} {teacher.head.anchors}: give the head of the student "
-                f"anchors: {teacher.head.anchors}"
-            )
 
 
 class DistillTask(PairTask):
@@ -112,10 +101,9 @@ class DistillTask(PairTask):
             )
             for one in config.students
         ]
-        check_anchors(card, [one.card for one in pupils])
         pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
         super().__init__(config, data, device, dtype, commit, pupils)
-        self.teaching = family_of(card.architecture, config, precise, card.head)
+        self.teaching = family_of(card.architecture, config, precise)
         self.config = config
         self.students = {one.name: one for one in config.students}
         # not among the networks: nothing trains it, saves it or puts it into training mode

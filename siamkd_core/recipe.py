@@ -9,7 +9,6 @@ from torch import nn
 from siamkd_core.engine_config import EngineConfig
 from siamkd_core.errors import ConfigError
 from siamkd_core.pairs import PairsConfig
-from siamkd_core.rpn_targets import POSITIVE_IOU
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,6 @@ class RecipeConfig(EngineConfig):
         label_radius: of a siamfc: pixels (L1) around the target that are positive.
         box_weight: of a siamrpn: weight of the boxes' loss against the scores', of the label's as
             of a teacher's (the paper's lambda).
-        box_iou: of a siamrpn: overlap above which an anchor learns the box, see
-            :func:`siamkd_core.rpn_targets.rpn_targets`.
         stranger_weight: weight of the loss of each search region against the exemplar of another
             target of its batch, where every label is negative; 0 leaves it out.
         validation_pairs: pairs from the held-out folders after each epoch, 0 for none.
@@ -41,7 +38,6 @@ class RecipeConfig(EngineConfig):
     pairs: PairsConfig = field(default_factory=PairsConfig)
     label_radius: float = 16.0
     box_weight: float = 1.2
-    box_iou: float = POSITIVE_IOU
     stranger_weight: float = 0.0
     validation_pairs: int = 0
     tracking_every: int = 0
@@ -59,8 +55,6 @@ class RecipeConfig(EngineConfig):
         ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 < self.box_iou < 1:
-            raise ConfigError(f"box_iou must lie between 0 and 1, got {self.box_iou}")
         if self.validation_pairs and not self.pairs.holdout:
             raise ConfigError(
                 "validation_pairs come from held-out folders: name some in pairs.holdout, or set "

@@ -16,42 +16,33 @@ MOST_POSITIVES, SAMPLED = 16, 64
 
 class RpnTargets(NamedTuple):
     """Attributes:
-    positive, negative: (N, A, R, R) bool, the anchors drawn for the scores.
-    regressed: (N, A, R, R) bool, those drawn for the boxes.
+    positive, negative: (N, A, R, R) bool, the anchors drawn.
     deltas: (N, 4, A, R, R) float32, the target's box relative to each anchor; 0 without one.
     """
 
     positive: Tensor
     negative: Tensor
-    regressed: Tensor
     deltas: Tensor
 
 
-def rpn_targets(
-    boxes: Tensor, numbers: Tensor, anchors: Tensor, box_iou: float = POSITIVE_IOU
-) -> RpnTargets:
+def rpn_targets(boxes: Tensor, numbers: Tensor, anchors: Tensor) -> RpnTargets:
     """Draw the anchors of each pair.
 
     Positive is an IoU above 0.6 with the target, at most 16 of them; negative one below 0.3, as
-    many as make 64 together. Without a target all are negative. At most 16 of an IoU above
-    ``box_iou`` learn the box. Which ones depends on the pair's number alone, not on its batch,
-    process or device.
+    many as make 64 together. Without a target all are negative. Which ones depends on the pair's
+    number alone, not on its batch, process or device.
 
     Args:
         boxes: (N, 4) float, x, y, w, h of the targets in the search crop; nan without one.
         numbers: (N,) int64 of the pairs.
-        anchors: (4, A, R, R) or (N, 4, A, R, R) float.
-        box_iou: 0.6 in the paper. An anchor that overlaps so much is off by a tenth of its size;
-            one that learns from nothing worse answers little to a larger error (slope of the
-            predicted over the true change of size 0.05, and 0.37 with 0.4), so that errors add up.
+        anchors: (4, A, R, R) float.
     """
     iou = overlap(boxes, anchors).nan_to_num(0.0)
     rank = random_ranks(numbers, iou[0].numel()).view_as(iou)
-    most = torch.full_like(numbers, MOST_POSITIVES)
-    positive, regressed = (_first(iou > least, rank, most) for least in (POSITIVE_IOU, box_iou))
+    positive = _first(iou > POSITIVE_IOU, rank, torch.full_like(numbers, MOST_POSITIVES))
     left = SAMPLED - positive.flatten(1).sum(1)
     negative = _first(iou < NEGATIVE_IOU, rank, left)
-    return RpnTargets(positive, negative, regressed, encode(boxes, anchors).nan_to_num(0.0))
+    return RpnTargets(positive, negative, encode(boxes, anchors).nan_to_num(0.0))
 
 
 def random_ranks(numbers: Tensor, count: int) -> Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from siamkd_core.anchors import anchor_boxes, decode, shaped_as
+from siamkd_core.anchors import anchor_boxes, decode
 from siamkd_core.arrays import Array, Scalar, cosine_window, device_of, library
 from siamkd_core.crop import CONTEXT
 from siamkd_core.tracker_config import RpnTrackerConfig
@@ -35,12 +35,7 @@ class Selection(NamedTuple):
     peak: Scalar
 
 
-def select_box(
-    answer: Array,
-    size: tuple[float, float],
-    config: RpnTrackerConfig,
-    shape: tuple[float, float] | None = None,
-) -> Selection:
+def select_box(answer: Array, size: tuple[float, float], config: RpnTrackerConfig) -> Selection:
     """Choose an anchor, decode it, and move the target's size towards it.
 
     With the score ``s`` of an anchor's decoded box (w, h) and the target's size before (W, H)::
@@ -57,11 +52,9 @@ def select_box(
             :class:`siamkd_core.siamrpn.SiamRPN`. An array, or a tensor, whose device does it all.
         size: width and height of the target, pixels of the search crop, above 0.
         config: the tracker's parameters.
-        shape: width and height of the target in the exemplar, pixels of its crop, where the anchors
-            have that shape.
     """
     xp, device = library(answer), device_of(answer)
-    boxes = _boxes(torch.as_tensor(answer[1:]), config.search_size, shape).double()
+    boxes = _boxes(torch.as_tensor(answer[1:]), config.search_size).double()
     x, y, w, h = boxes.numpy() if device is None else boxes
     logits = answer[0].astype(float) if device is None else answer[0].double()
     score = 1 / (1 + xp.exp(-logits.clip(-60, 60)))
@@ -85,20 +78,16 @@ def select_box(
     )
 
 
-def _boxes(deltas: Tensor, search_size: int, shape: tuple[float, float] | None) -> Tensor:
+def _boxes(deltas: Tensor, search_size: int) -> Tensor:
     """(4, A, R, R) float32 deltas -> boxes."""
-    return decode(deltas[None], _anchors(search_size, shape, deltas.device))[0]
+    return decode(deltas[None], _anchors(search_size, deltas.device))[0]
 
 
-# a target has one shape as long as it is followed
 @lru_cache(maxsize=8)
-def _anchors(search_size: int, shape: tuple[float, float] | None, device: torch.device) -> Tensor:
+def _anchors(search_size: int, device: torch.device) -> Tensor:
     # training shares the anchors, so they must not be inference tensors
     with torch.inference_mode(False):
-        anchors = anchor_boxes(search_size)
-        if shape is not None:
-            anchors = shaped_as(torch.tensor([shape]), anchors)[0]
-        return anchors.to(device)
+        return anchor_boxes(search_size).to(device)
 
 
 def _side(w: Array, h: Array) -> Array:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +24,7 @@ from siamkd_core.efficientnet import SLIM, EfficientNet
 from siamkd_core.errors import ConfigError
 from siamkd_core.network import SiameseNetwork
 from siamkd_core.resnet import ResNet
-from siamkd_core.siamfc import RESPONSE_GAIN, Adjust
-from siamkd_core.xcorr import correlate_channels, correlate_kernels, cross_correlate
+from siamkd_core.xcorr import correlate_channels, correlate_kernels
 
 T = TypeVar("T")
 DOUBLED_WIDTHS = tuple(2 * width for width in TEACHER_WIDTHS)
@@ -43,29 +42,19 @@ class HeadConfig:
     """A region proposal head.
 
     Attributes:
-        kind: ``upchannel`` (SiamRPN: a kernel for each number of each anchor), ``depthwise``
-            (SiamRPN++: a kernel a channel, far smaller) or ``response`` (our own: depth-wise, and
-            the scores start from the response of a SiamFC on the same features).
+        kind: ``upchannel`` (SiamRPN: a kernel for each number of each anchor) or ``depthwise``
+            (SiamRPN++: a kernel a channel, far smaller).
         width: channels that are correlated.
-        anchors: ``fixed``, or ``exemplar``: those of :func:`siamkd_core.anchors.shaped_as`.
     """
 
     kind: str = "upchannel"
     width: int = 256
-    anchors: str = "fixed"
 
     def __post_init__(self) -> None:
         if self.kind not in _HEADS:
             raise ConfigError(f"head.kind must be one of {', '.join(_HEADS)}, got {self.kind!r}")
         if self.width < 1:
             raise ConfigError(f"head.width must be at least 1, got {self.width}")
-        if self.anchors not in ("fixed", "exemplar"):
-            raise ConfigError(f"head.anchors must be fixed or exemplar, got {self.anchors!r}")
-
-    @property
-    def shaped(self) -> bool:
-        """Whether the anchors have the exemplar's shape."""
-        return self.anchors == "exemplar"
 
 
 class SiamRPN(SiameseNetwork):
@@ -102,7 +91,7 @@ class SiamRPN(SiameseNetwork):
         features = BACKBONES[backbone](self.widths)
         self.backbone, self.channels = features, features.channels
         kind, width = _HEADS[self.head_config.kind], self.head_config.width
-        self.head: Head | LevelsHead
+        self.head: UpChannelHead | DepthwiseHead | LevelsHead
         if isinstance(features, ResNet):
             each = features.channels // features.levels
             self.head = LevelsHead([kind(each, width) for _ in range(features.levels)])
@@ -178,37 +167,6 @@ class DepthwiseHead(nn.Module):
         return torch.cat([classes[:, 1:] - classes[:, :1], deltas], 1)
 
 
-class ResponseHead(DepthwiseHead):
-    """A depth-wise head that adds to the scores of all anchors of a cell the response of a SiamFC.
-
-    A backbone that has learnt as a SiamFC finds the target by that response alone; the branch of
-    the scores then has only to tell the anchors of a cell apart. Its branches mix neighbouring
-    cells, too: where a box ends shows beside its middle.
-    """
-
-    def __init__(self, inputs: int, width: int) -> None:
-        super().__init__(inputs, width)
-        self.adjust = Adjust()
-        for branch in (self.score, self.box):
-            branch.mix.insert(3, _layer(width, width, 3, padding=1))
-
-    def kernels(self, features: Tensor) -> Tensor:
-        """The features themselves: the response needs them, and the branches cost little on an
-        exemplar."""
-        return features
-
-    def respond(self, kernels: Tensor, search: Tensor) -> Tensor:
-        answers = super().respond(super().kernels(kernels), search)
-        # float32: see SiamFC.respond
-        with torch.autocast(search.device.type, enabled=False):
-            response = RESPONSE_GAIN * cross_correlate(kernels.float(), search.float())
-            response = self.adjust(response).unsqueeze(2)
-            return torch.cat([answers[:, :1] + response, answers[:, 1:]], 1)
-
-
-Head: TypeAlias = UpChannelHead | DepthwiseHead
-
-
 class LevelsHead(nn.Module):
     """A head for each level of features, and weights for their answers (SiamRPN++, eq. 3).
 
@@ -219,7 +177,7 @@ class LevelsHead(nn.Module):
         heads: of one kind and width.
     """
 
-    def __init__(self, heads: Sequence[Head]) -> None:
+    def __init__(self, heads: Sequence[UpChannelHead | DepthwiseHead]) -> None:
         super().__init__()
         self.heads = nn.ModuleList(heads)
         self.score_weight = nn.Parameter(torch.zeros(len(heads)))
@@ -241,8 +199,8 @@ class LevelsHead(nn.Module):
         # no matrix product, whose operands autocast would cast down
         return (weights[:, None, :, None, None, None] * answers).sum(0)
 
-    def _each(self, parts: Iterable[T]) -> Iterator[tuple[Head, T]]:
-        heads = (cast(Head, head) for head in self.heads)
+    def _each(self, parts: Iterable[T]) -> Iterator[tuple[UpChannelHead | DepthwiseHead, T]]:
+        heads = (cast("UpChannelHead | DepthwiseHead", head) for head in self.heads)
         return zip(heads, parts, strict=True)
 
 
@@ -261,16 +219,13 @@ class _Branch(nn.Module):
         return out.float()
 
 
-def _layer(inputs: int, outputs: int, kernel: int, padding: int = 0) -> nn.Sequential:
+def _layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(True),
+        nn.Conv2d(inputs, outputs, kernel, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)
     )
 
 
-_HEADS: dict[str, type[Head]] = {
+_HEADS: dict[str, type[UpChannelHead] | type[DepthwiseHead]] = {
     "upchannel": UpChannelHead,
     "depthwise": DepthwiseHead,
-    "response": ResponseHead,
 }

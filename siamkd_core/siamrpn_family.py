@@ -7,12 +7,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from siamkd_core.anchors import anchor_boxes, decode, overlap, shaped_as
+from siamkd_core.anchors import anchor_boxes, decode, overlap
 from siamkd_core.distributed import predecessors, share_of_mean
 from siamkd_core.family import Answer, images
 from siamkd_core.losses.rpn import anchor_cross_entropy, box_smooth_l1
 from siamkd_core.losses.rpn_soft import Predictions, rpn_divergence
-from siamkd_core.rpn_targets import POSITIVE_IOU, RpnTargets, rpn_targets
+from siamkd_core.rpn_targets import RpnTargets, rpn_targets
 from siamkd_core.siamrpn import SiamRPN
 from siamkd_core.task import Batch
 
@@ -28,23 +28,14 @@ class SiamRPNFamily:
         search_size: side of the search crops in pixels.
         box_weight: weight of the boxes' loss against the scores', whoever teaches them.
         dtype: that the features are computed in.
-        shaped: whether the anchors have the exemplar's shape.
-        box_iou: see :func:`siamkd_core.rpn_targets.rpn_targets`.
 
     Raises:
         ConfigError: a search size that anchors do not fit.
     """
 
-    def __init__(
-        self,
-        search_size: int,
-        box_weight: float,
-        dtype: torch.dtype,
-        shaped: bool = False,
-        box_iou: float = POSITIVE_IOU,
-    ) -> None:
-        self.anchors, self.shaped = anchor_boxes(search_size), shaped
-        self.box_weight, self.box_iou, self.dtype = box_weight, box_iou, dtype
+    def __init__(self, search_size: int, box_weight: float, dtype: torch.dtype) -> None:
+        self.anchors = anchor_boxes(search_size)
+        self.box_weight, self.dtype = box_weight, dtype
 
     def channels(self, network: nn.Module) -> int:
         return cast(SiamRPN, network).channels
@@ -65,14 +56,14 @@ class SiamRPNFamily:
         assert answer.deltas is not None
         drawn = self.targets(batch)
         score = anchor_cross_entropy(answer.logits, drawn.positive, drawn.negative)
-        box = box_smooth_l1(answer.deltas, drawn.deltas, drawn.regressed, BETA)
+        box = box_smooth_l1(answer.deltas, drawn.deltas, drawn.positive, BETA)
         return {"score": score, "box": self.box_weight * box}
 
     def hard_loss(self, answer: Answer, batch: Batch) -> Tensor:
-        """The boxes', without their weight; 0 for a pair without anchors that learn them."""
+        """The boxes', without their weight; 0 for a pair without positive anchors."""
         assert answer.deltas is not None
         drawn = self.targets(batch)
-        return box_smooth_l1(answer.deltas, drawn.deltas, drawn.regressed, BETA)
+        return box_smooth_l1(answer.deltas, drawn.deltas, drawn.positive, BETA)
 
     def soft_loss(
         self, student: Answer, teacher: Answer, batch: Batch, temperature: float
@@ -101,7 +92,7 @@ class SiamRPNFamily:
     def hits(self, answer: Answer, batch: Batch) -> Tensor:
         """1 where the box of the highest logit overlaps the target's by half or more."""
         assert answer.deltas is not None
-        iou = overlap(batch["box"], decode(answer.deltas, self._anchors(batch)))
+        iou = overlap(batch["box"], decode(answer.deltas, self._anchors(answer.deltas)))
         peak = answer.logits.flatten(1).argmax(1, keepdim=True)
         return (iou.flatten(1).gather(1, peak).squeeze(1) >= 0.5).float()
 
@@ -110,29 +101,26 @@ class SiamRPNFamily:
 
     def targets(self, batch: Batch) -> RpnTargets:
         """The anchors that each pair of a batch is learnt from, the same whenever asked."""
-        return rpn_targets(batch["box"], batch["number"], self._anchors(batch), self.box_iou)
+        boxes = batch["box"]
+        return rpn_targets(boxes, batch["number"], self._anchors(boxes))
 
     def _divergence(
         self, learner: Answer, source: Answer, batch: Batch, temperature: float, detach: bool
     ) -> Tensor:
-        drawn = self.targets(batch)
         return rpn_divergence(
             _predictions(learner),
             _predictions(source),
-            drawn.positive,
-            drawn.regressed,
+            self.targets(batch).positive,
             temperature,
             self.box_weight,
             BETA,
             detach,
         )
 
-    def _anchors(self, batch: Batch) -> Tensor:
-        """(4, A, R, R) or (N, 4, A, R, R)."""
-        where = batch["box"].device
-        if self.anchors.device != where:
-            self.anchors = self.anchors.to(where)
-        return shaped_as(batch["shape"], self.anchors) if self.shaped else self.anchors
+    def _anchors(self, where: Tensor) -> Tensor:
+        if self.anchors.device != where.device:
+            self.anchors = self.anchors.to(where.device)
+        return self.anchors
 
     def _precision(self, where: Tensor) -> torch.autocast:
         return torch.autocast(where.device.type, self.dtype, enabled=self.dtype != torch.float32)

@@ -60,7 +60,6 @@ class _Target:
     cy: float
     w: float
     h: float
-    shape: tuple[float, float]  # first width and height, pixels of the exemplar's crop
 
 
 class Tracker:
@@ -105,9 +104,7 @@ class Tracker:
         height, width = image.shape[:2]
         box = check_target_box(box, width, height)
         exemplar = self._pipeline.embed(self._pipeline.take(image), _exemplar_square(box))
-        pixel = exemplar_side(box.w, box.h) / EXEMPLAR_SIZE
-        shape = (box.w / pixel, box.h / pixel)
-        self._target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h, shape)
+        self._target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h)
         self._unlearnt = None
 
     def move_to(self, box: Box) -> None:
@@ -156,7 +153,6 @@ class Tracker:
             target.exemplar,
             Square(target.cx, target.cy, side),
             (target.w / pixel, target.h / pixel),
-            target.shape,
         )
         looked = time.perf_counter()
         found = look.found
@@ -232,8 +228,8 @@ def _exemplar_square(box: Box) -> Square:
 def _pipeline_for(backend: Backend, card: ModelCard) -> Pipeline:
     """On a GPU everything stays there; on a CPU OpenCV crops faster."""
     if isinstance(backend, TorchBackend) and backend.device.type == "cuda":
-        return DevicePipeline(backend, card.tracker, card.head)
-    return HostPipeline(backend, card.tracker, card.head)
+        return DevicePipeline(backend, card.tracker)
+    return HostPipeline(backend, card.tracker)
 
 
 def load_tracker(

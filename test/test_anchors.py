@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from siamkd_core.anchors import anchor_boxes, anchor_sides, decode, encode, overlap, shaped_as
+from siamkd_core.anchors import anchor_boxes, anchor_sides, decode, encode, overlap
 from siamkd_core.box import iou
 from siamkd_core.errors import ConfigError
 
@@ -66,31 +66,6 @@ def test_encoding_and_decoding_equal_plain_arithmetic():
     # of the 64 px square in the middle: 32 px right, 16 px up, twice as wide
     expected = [127.5 + 32 - 64, 127.5 - 16 - 32, 128, 64]
     assert moved[0, :, 2, 8, 8].tolist() == pytest.approx(expected, abs=1e-3)
-
-
-def test_anchors_of_the_exemplars_shape_equal_plain_loops():
-    shapes = [(64.0, 64.0), (30.0, 110.0), (80.5, 12.0)]
-    found = shaped_as(torch.tensor(shapes), anchor_boxes(255))
-    assert found.shape == (3, 4, 5, 17, 17)
-    assert torch.equal(found[0], anchor_boxes(255))
-    for n, (w, h) in enumerate(shapes):
-        for a, (aw, ah) in enumerate([(104, 32), (88, 40), (64, 64), (40, 80), (32, 96)]):
-            for row, column in ((0, 0), (8, 9), (16, 3)):
-                cx, cy = 127.5 + (column - 8) * 8, 127.5 + (row - 8) * 8
-                wide, high = aw * w / 64, ah * h / 64
-                expected = [cx - wide / 2, cy - high / 2, wide, high]
-                assert found[n, :, a, row, column].tolist() == pytest.approx(expected, abs=1e-4)
-
-
-def test_boxes_relative_to_anchors_of_each_pairs_own():
-    anchors = shaped_as(torch.tensor([[30.0, 90.0], [70.0, 50.0]]), anchor_boxes(255))
-    boxes = torch.tensor([[100.0, 90.0, 50.0, 80.0], [10.0, 200.0, 120.0, 30.0]])
-    deltas = encode(boxes, anchors)
-    for n in range(2):
-        assert torch.equal(deltas[n], encode(boxes[n : n + 1], anchors[n])[0])
-        assert torch.equal(overlap(boxes, anchors)[n], overlap(boxes[n : n + 1], anchors[n])[0])
-    back = decode(deltas, anchors)
-    assert torch.allclose(back, boxes[:, :, None, None, None].expand_as(back), atol=1e-3)
 
 
 def test_no_delta_can_overflow():

@@ -116,11 +116,10 @@ def test_each_term_is_its_pure_function_on_the_batch(config, data, variant):
         ours, other = outputs(task.teacher, batch), {"dull": "intelligent", "intelligent": "dull"}
 
         def hard(found):
-            return box_smooth_l1(found[2].deltas, drawn.deltas, drawn.regressed, BETA)
+            return box_smooth_l1(found[2].deltas, drawn.deltas, drawn.positive, BETA)
 
         def divergence(found, source):
-            masks = drawn.positive, drawn.regressed
-            return rpn_divergence(found[2], source[2], *masks, 2.0, 1.7, BETA)
+            return rpn_divergence(found[2], source[2], drawn.positive, 2.0, 1.7, BETA)
 
         losses, truth = {name: hard(found) for name, found in answers.items()}, hard(ours)
         # between two pairs, not on one: some gates are open and some are shut
@@ -235,12 +234,6 @@ def test_a_head_that_is_missing_or_too_much_is_named(config, data, tmp_path):
         replace(DULL, head=HeadConfig("sideways"))
 
 
-def test_students_need_the_anchors_of_their_teacher(config, data):
-    other = replace(DULL, head=HeadConfig("depthwise", 4, "exemplar"))
-    with pytest.raises(ConfigError, match=r"anchors of dull are exemplar, .* anchors: fixed"):
-        make(replace(config, students=(other, INTELLIGENT)), data)
-
-
 def test_scores_that_nothing_trains_are_refused(config):
     # the adaptive-hard loss is that of the boxes
     boxes = TermsConfig(teacher_soft=0.0, adaptive_hard=1.0)
@@ -262,8 +255,7 @@ def test_the_committed_recipes_are_whole(name):
 def test_the_recipe_as_a_user_runs_it(config, data, tmp_path, capsys):
     """The committed recipe, only smaller."""
     values = yaml.safe_load((RECIPES / "dstrpn.yaml").read_text())
-    head = {"kind": "response", "width": 4}  # anchors as the teacher's here
-    values["students"][0] |= {"widths": [4, 2, 4, 4, 3], "start_from": "", "head": head}
+    values["students"][0] |= {"widths": [4, 2, 4, 4, 3], "start_from": ""}
     values["students"] = values["students"][:1]
     values |= {"teacher": config.teacher, "pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0}
     values |= {"pairs_per_epoch": 8, "validation_pairs": 0, "freeze": []}

@@ -42,14 +42,9 @@ def test_the_depthwise_head_by_hand():
     branches = [18 * e * f + f * f + 6 * f + (f + 1) * outputs for outputs in (10, 20)]
     network = SiamRPN(WIDTHS, HeadConfig("depthwise", f))
     assert count_parameters(network) == backbone_by_hand(WIDTHS) + sum(branches)
-    # and that of ours: a convolution of 3x3 and a BatchNorm a branch, gain and bias
-    more = 2 * (9 * f * f + 2 * f) + 2
-    assert count_parameters(SiamRPN(WIDTHS, HeadConfig("response", f))) == more + (
-        backbone_by_hand(WIDTHS) + sum(branches)
-    )
 
 
-@pytest.mark.parametrize("kind", ["upchannel", "depthwise", "response"])
+@pytest.mark.parametrize("kind", ["upchannel", "depthwise"])
 def test_one_exemplar_against_many_and_pair_by_pair(kind):
     torch.manual_seed(0)
     network = SiamRPN(WIDTHS, HeadConfig(kind, 4)).eval()
@@ -75,7 +70,7 @@ def test_the_other_backbone_has_the_same_geometry(widths):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("kind", ["upchannel", "depthwise", "response"])
+@pytest.mark.parametrize("kind", ["upchannel", "depthwise"])
 def test_the_answer_is_float32_whatever_the_rest_computes_in(backbone, kind):
     levels = backbone.startswith("resnet")
     network = SiamRPN((2, 2, 2, 2, 2, 2) if levels else WIDTHS, HeadConfig(kind, 2), backbone)
@@ -116,23 +111,6 @@ def test_the_up_channel_head_is_the_published_one_up_to_a_factor():
             assert torch.allclose(found[1 + d, a], deltas[5 * d + a], atol=1e-5)
 
 
-def test_the_response_head_adds_that_of_a_siamfc_to_all_anchors_of_a_cell():
-    torch.manual_seed(2)
-    head = SiamRPN(WIDTHS, HeadConfig("response", 4)).head.eval()
-    z, x = torch.randn(1, 3, 6, 6), torch.randn(1, 3, 9, 9)
-    with torch.no_grad():
-        answers = []
-        for gain, bias in ((300.0, -1.5), (0.0, 0.0)):
-            head.adjust.gain.fill_(gain)
-            head.adjust.bias.fill_(bias)
-            answers.append(head.respond(head.kernels(z), x)[0])
-        difference = answers[0] - answers[1]
-    assert torch.equal(difference[1:], torch.zeros(4, 5, 4, 4))
-    for row, column, part in windows(x[0], 6):
-        expected = 300 * 0.001 * (part * z[0]).sum() - 1.5
-        assert torch.allclose(difference[0, :, row, column], expected.expand(5), atol=1e-4)
-
-
 def test_a_shift_by_the_stride_shifts_the_answer_by_one_cell():
     torch.manual_seed(0)
     network = SiamRPN(WIDTHS, HeadConfig("depthwise", 4)).eval()
@@ -143,9 +121,7 @@ def test_a_shift_by_the_stride_shifts_the_answer_by_one_cell():
 
 
 def test_an_impossible_head_is_refused():
-    with pytest.raises(ConfigError, match="upchannel, depthwise, response"):
+    with pytest.raises(ConfigError, match="upchannel, depthwise"):
         HeadConfig("sideways")
     with pytest.raises(ConfigError, match="width"):
         HeadConfig(width=0)
-    with pytest.raises(ConfigError, match="anchors must be fixed or exemplar, got 'mine'"):
-        HeadConfig(anchors="mine")

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         assert isinstance(config, TrainConfig)
         of = config
-    family = family_of(of.architecture, config, torch.float32, of.head)
+    family = family_of(of.architecture, config, torch.float32)
     sources = find_sources(args.data, config.pairs)
     pairs = PairDataset(sources, config.pairs, args.pairs, config.seed)
     write_picture(output, pair_sheet(pairs, args.pairs, family))

@@ -24,7 +24,6 @@ def rpn_divergence(
     student: Predictions,
     target: Predictions,
     positive: Tensor,
-    regressed: Tensor,
     temperature: float,
     box_weight: float,
     beta: float,
@@ -33,10 +32,9 @@ def rpn_divergence(
     """Divergence of a head's predictions from another's.
 
     ``L = tau^2 [1/2 mean_{u in P} KL_u + 1/2 mean_{u not in P} KL_u] + lambda * Reg`` and
-    ``Reg = mean_{u in Q} sum_{x, y, w, h} smooth_l1(r(u) - r_target(u))``: KL_u is the divergence
+    ``Reg = mean_{u in P} sum_{x, y, w, h} smooth_l1(r(u) - r_target(u))``: KL_u is the divergence
     at anchor u of :func:`siamkd_core.losses.teacher_soft.bernoulli_cells`, P are the positive
-    anchors, Q those that learn the box, r the deltas, see
-    :func:`siamkd_core.losses.rpn.box_smooth_l1`. With a teacher's
+    anchors, r the deltas, see :func:`siamkd_core.losses.rpn.box_smooth_l1`. With a teacher's
     predictions for the target it is L_TS, with another student's L_KS.
 
     That the loss is a divergence of the classifications plus lambda times a regression loss is
@@ -47,7 +45,7 @@ def rpn_divergence(
       nearly nothing of the target, and not have the size of the label's loss, which is balanced in
       the same way (:func:`siamkd_core.losses.rpn.anchor_cross_entropy`). With one size for both,
       lambda can be the weight that the boxes have in the label's loss.
-    - Regression on Q alone: elsewhere nobody taught the teacher's boxes.
+    - Regression on the positive anchors alone: elsewhere nobody taught the teacher's boxes.
     - Raw deltas, not decoded boxes: both networks start from the same anchors, so equal deltas are
       equal boxes, and a delta is relative to its anchor's size, as in the loss against the truth;
       pixels would make large and long anchors weigh more.
@@ -56,7 +54,6 @@ def rpn_divergence(
         student: of the network that learns.
         target: what it is compared with, in the same shapes.
         positive: (N, A, R, R) bool, P; a pair without any has its scores' other half alone.
-        regressed: (N, A, R, R) bool, Q.
         temperature: tau, above 0.
         box_weight: lambda.
         beta: where smooth L1 turns from square to linear, above 0.
@@ -72,4 +69,4 @@ def rpn_divergence(
     if detach:
         target = Predictions(*(value.detach() for value in target))
     scores = balanced_divergence(student.logits, target.logits, positive, temperature)
-    return scores + box_weight * box_smooth_l1(student.deltas, target.deltas, regressed, beta)
+    return scores + box_weight * box_smooth_l1(student.deltas, target.deltas, positive, beta)
