@@ -56,7 +56,7 @@ FINE = 3
 """Stages up to the features of stride 8; those of a later stage have 16."""
 SHORT = 4
 """A network of so many stages leaves out the last block of its last one: with the widths of Lite0
-and a neck of 32 it is a SiamFC of 174,754 parameters, which see as far as five stages nearly do."""
+and a neck of 32 it is a SiamFC of 174,754 parameters."""
 
 
 class EfficientNet(nn.Module):

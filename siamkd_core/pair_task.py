@@ -53,15 +53,15 @@ def fresh(
     head: HeadConfig | None = None,
 ) -> Pupil:
     """A network with random weights; or with those of the model ``start_from``, its backbone's
-    alone where it is of another architecture; or (``pretrained``) with those of an image classifier
-    in the backbone.
+    alone where it is of another architecture, or what is left of them in a slim backbone; or
+    (``pretrained``) with those of an image classifier in the backbone.
 
     The weights depend on these arguments alone, not on what else a run trains.
 
     Raises:
-        ConfigError: no such architecture; ``start_from`` has another backbone, other widths or,
-            within the architecture, another head; no pretrained weights fit or their package is
-            missing.
+        ConfigError: no such architecture; ``start_from`` has another backbone (but for a slim one's
+            full one), other widths or, within the architecture, another head; no pretrained
+            weights fit or their package is missing.
         ModelFileError: no such model, or a backbone, widths or head that do not exist.
     """
     card = new_card(name, architecture, widths, backbone, head)

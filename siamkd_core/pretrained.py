@@ -41,7 +41,7 @@ def load_pretrained(network: nn.Module) -> dict[str, Any]:
         raise ConfigError(
             "pretrained weights are those of an EfficientNet-Lite0: backbone efficientnet with the "
             f"widths {list(LITE0_WIDTHS)} (or the first four or five) before the neck's, or "
-            "efficientnet_slim with all of them"
+            "efficientnet_slim"
         )
     path = _find()
     classifier = torch.load(path, map_location="cpu", weights_only=True)

@@ -24,7 +24,7 @@ def prune(full: EfficientNet, slim: EfficientNet) -> None:
     Of a block, the channels inside are kept whose contribution to its output has the greatest
     variance (:func:`contributions`), the mean of the others' is taken off the running mean of the
     norm behind them. The neck is projected on its leading left singular vectors, which keep the
-    products of features best (Eckart and Young).
+    products of its weights best (Eckart and Young).
 
     Raises:
         ValueError: they differ in more than the number and inside of the blocks and the necks.
@@ -43,7 +43,9 @@ def contributions(norm: nn.BatchNorm2d, project: nn.Conv2d, out: nn.BatchNorm2d)
     """Variance that each channel inside of a block gives the sum over the block's outputs, as if
     channels did not depend on each other: ``Var(h_c) sum_o (gamma_o W_oc)^2 / (var_o + eps)``.
 
-    ``h_c`` is a normal variable of the norm's mean and deviation, clipped by the ReLU6.
+    ``h_c`` is a normal variable of the norm's mean and deviation, clipped by the ReLU6: as far as
+    the norm's running statistics fit its weights. Those of a network that learnt with frozen
+    statistics are older than its weights, and the choice is that much coarser.
 
     Returns:
         (C,) float64.
@@ -55,7 +57,10 @@ def contributions(norm: nn.BatchNorm2d, project: nn.Conv2d, out: nn.BatchNorm2d)
 def _blocks(full: EfficientNet, slim: EfficientNet) -> Iterator[tuple[Block, Block]]:
     """Those of the slim one, each with its counterpart; the full one may have more in a stage."""
     for theirs, ours in zip(full.stages, slim.stages, strict=True):
-        pairs = zip(cast(nn.Sequential, theirs), cast(nn.Sequential, ours), strict=False)
+        whole, left = cast(nn.Sequential, theirs), cast(nn.Sequential, ours)
+        if len(left) > len(whole):
+            raise ValueError(f"a stage of {len(left)} blocks from one of {len(whole)}")
+        pairs = zip(whole, left, strict=False)
         yield from cast(Iterator[tuple[Block, Block]], pairs)
 
 
@@ -88,13 +93,18 @@ def _project(full: nn.Sequential, slim: nn.Sequential) -> None:
     (theirs, norm), (ours, bare) = full, slim
     assert isinstance(theirs, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
     assert isinstance(ours, nn.Conv2d) and isinstance(bare, nn.BatchNorm2d)
-    assert norm.running_mean is not None and bare.running_var is not None
-    matrix = theirs.weight.flatten(1) * _scale(norm)[:, None]
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert bare.running_mean is not None and bare.running_var is not None
+    scale = _scale(norm)
+    matrix = theirs.weight.flatten(1) * scale[:, None]
     leading = torch.linalg.svd(matrix).U[:, : ours.out_channels].T
     ours.weight.copy_((leading @ matrix)[..., None, None])
-    bare.reset_parameters()
-    bare.running_var.fill_(1 - bare.eps)
-    bare.bias.copy_(leading @ (norm.bias - _scale(norm) * norm.running_mean))
+    # what the norm is given has these statistics (the variance, as if channels did not depend on
+    # each other), so that it does the same while it learns
+    bare.running_mean.copy_(leading @ (scale * norm.running_mean))
+    bare.running_var.copy_(leading.square() @ (scale.square() * norm.running_var))
+    bare.weight.copy_((bare.running_var + bare.eps).sqrt())
+    bare.bias.copy_(leading @ norm.bias)
 
 
 def _scale(norm: nn.BatchNorm2d) -> Tensor:

@@ -22,7 +22,7 @@ from siamkd_ros.any_image import decode_image
 from siamkd_ros.boxes import check_box
 from siamkd_ros.diagnostics import Report
 from siamkd_ros.frame import SECOND, Frame, FrameRing
-from siamkd_ros.inbox import Drop, Enable, Inbox, Order, Start
+from siamkd_ros.inbox import Drop, Enable, GaveWay, Inbox, Order, Start
 from siamkd_ros.parameters import TrackerParameters
 from siamkd_ros.rejected import Rejected
 from siamkd_ros.statistics import Statistics
@@ -32,6 +32,7 @@ CATCH_UP = 0.5
 # How long a box may wait for the frame that it names.
 START_PATIENCE = 1.0
 SAME_ASPECT = 0.01
+REPLACED = "another box took its place"
 
 
 class Outputs(Protocol):
@@ -139,10 +140,6 @@ class Follower:
         with self._announcing:
             self._outputs.status(replace(self.report(), reason=f"box refused: {error}"))
 
-    def refuse_replaced(self) -> None:
-        """A box that waited gave way to another. May be called from another thread."""
-        self.refuse(Rejected("box_replaced", "another box took its place"))
-
     def _obey(self, order: Order) -> None:
         if isinstance(order, Drop):
             self._drop(order.reason)
@@ -150,6 +147,8 @@ class Follower:
             self.refuse(Rejected("disabled", "a box was given while disabled by ~/enable"))
         elif isinstance(order, Start):
             self._wait_with(order)
+        elif isinstance(order, GaveWay):
+            self._refuse_replaced(order.count)
         elif isinstance(order, Enable) and order.enabled != self.enabled:
             self._give_up_pending("disabled by ~/enable")
             self.enabled = order.enabled
@@ -162,7 +161,13 @@ class Follower:
         if waiting and start.resends(waiting):
             self._pending = waiting  # its patience runs on
         elif waiting:
-            self.refuse_replaced()
+            self._refuse_replaced(1)
+
+    def _refuse_replaced(self, count: int) -> None:
+        """Boxes gave way to others: count each, and say so once."""
+        for _ in range(count - 1):
+            self._statistics.reject("box_replaced")
+        self.refuse(Rejected("box_replaced", REPLACED))
 
     def _start(self, start: Start) -> None:
         """Take the new target if its frame is there; the old one stays until that worked."""

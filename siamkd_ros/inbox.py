@@ -41,7 +41,14 @@ class Enable:
     enabled: bool
 
 
-Order = Start | Drop | Enable
+@dataclass(frozen=True)
+class GaveWay:
+    """So many boxes were given that others took the place of before they were taken."""
+
+    count: int
+
+
+Order = Start | Drop | Enable | GaveWay
 
 
 class Inbox:
@@ -61,15 +68,25 @@ class Inbox:
             self._condition.notify()
         return overwritten
 
-    def put_order(self, order: Order) -> Order | None:
-        """Leave an order. It takes the place of one of its kind that still waits, which is handed
-        back, so a flood of them takes no memory."""
+    def put_order(self, order: Order) -> None:
+        """Leave an order. It takes the place of one of its kind that still waits, so a flood of
+        them takes no memory; a box that gave way to another is counted, and sent again it is as
+        old as it was."""
         with self._condition:
-            before = [waiting for waiting in self._orders if type(waiting) is type(order)]
-            self._orders = [waiting for waiting in self._orders if waiting not in before]
+            before = next((one for one in self._orders if type(one) is type(order)), None)
+            self._orders = [waiting for waiting in self._orders if waiting is not before]
+            if isinstance(order, Start) and isinstance(before, Start):
+                if order.resends(before):
+                    order = before
+                else:
+                    self._count_one_more()
             self._orders.append(order)
             self._condition.notify()
-        return before[0] if before else None
+
+    def _count_one_more(self) -> None:
+        before = next((one for one in self._orders if isinstance(one, GaveWay)), GaveWay(0))
+        self._orders = [one for one in self._orders if one is not before]
+        self._orders.append(GaveWay(before.count + 1))
 
     @property
     def has_orders(self) -> bool:

@@ -25,6 +25,7 @@ from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image
 from siamkd_ros.any_image import decode_image
 from siamkd_ros.boxes import write_box
+from siamkd_ros.follower import REPLACED
 from siamkd_ros.image_topic import image_topic, subscribe_image
 from siamkd_ros.parameter_spec import declare
 from siamkd_ros.parameters import SelectParameters
@@ -99,7 +100,9 @@ class SelectBoxNode(Node):
             self.get_logger().warning(f"refused: {error}", throttle_duration_sec=5.0)
 
     def on_status(self, message: DiagnosticStatus) -> None:
-        self._answer = message.message
+        # that an earlier box gave way, to ours perhaps, is no answer to ours
+        if REPLACED not in message.message:
+            self._answer = message.message
 
     def _work(self) -> Iterator[None]:
         """The whole job, a step a timer tick.

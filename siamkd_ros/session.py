@@ -95,10 +95,7 @@ class Session:
             self.follower.refuse(error)
             return
         stamp = nanoseconds(message.header.stamp)
-        start = Start(box, stamp, label, time.monotonic())
-        replaced = self.intake.inbox.put_order(start)
-        if isinstance(replaced, Start) and not start.resends(replaced):
-            self.follower.refuse_replaced()
+        self.intake.inbox.put_order(Start(box, stamp, label, time.monotonic()))
 
     def use(self, values: TrackerParameters) -> None:
         """Take other parameters, live."""

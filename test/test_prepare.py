@@ -237,6 +237,29 @@ def test_the_command_prints_what_it_made(data, tmp_path, capsys):
     assert main([*command[:-3], str(tmp_path / "sheet.gif")]) == 2
 
 
+def test_pairs_of_a_distillation_have_the_labels_of_its_teachers_family(data, tmp_path):
+    import yaml
+
+    from siamkd_core.cli import main
+    from siamkd_core.config import to_mapping
+
+    pairs = to_mapping(replace(CONFIG, search_size=239))
+    sheets = {}
+    for teacher, student in (
+        ("siamfc", {"widths": [2, 2, 2, 2, 2]}),
+        ("dstrpn", {"widths": [2, 2, 2, 2, 2], "head": {"kind": "depthwise", "width": 2}}),
+    ):
+        recipe, sheet = tmp_path / f"{teacher}.yaml", tmp_path / f"{teacher}.png"
+        values = {"teacher": teacher, "students": [{"name": "small", **student}], "pairs": pairs}
+        recipe.write_text(yaml.safe_dump({**values, "sharing": {"variant": "none"}}))
+        command = ["inspect", str(recipe), "--data", str(data), "--output", str(sheet)]
+        assert main([*command, "--pairs", "2"]) == 0
+        sheets[teacher] = cv2.imread(str(sheet))
+    # the same pairs, and a siamrpn's anchors are positive elsewhere than a siamfc's circle
+    assert sheets["siamfc"].shape == sheets["dstrpn"].shape
+    assert (sheets["siamfc"] != sheets["dstrpn"]).any()
+
+
 def test_a_source_that_finds_nothing_is_refused_before_anything_is_written(data, tmp_path):
     config = replace(CONFIG, sources=(SourceConfig(("nothing/*",)),))
     with pytest.raises(DataError, match="nothing"):

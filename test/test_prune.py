@@ -85,6 +85,30 @@ def test_a_narrow_neck_keeps_the_products_best(full):
     assert error == pytest.approx(np.square(lost).sum(), rel=1e-3)
 
 
+def test_a_narrow_neck_does_the_same_while_it_learns(full):
+    """Its norms expect the statistics that they are given."""
+    narrow = EfficientNet((*WIDTHS[:-1], 6)).eval()
+    inputs = torch.randn(4, 6, 40, 40) * 2 + 1
+    convolution, norm = full.necks[0]
+    with torch.no_grad():
+        nn.init.orthogonal_(convolution.weight[:6])
+        convolution.weight[6:].zero_()
+        norm.running_mean.copy_(convolution(inputs).mean((0, 2, 3)))
+        norm.running_var.fill_(4)
+    prune(full, narrow)
+    neck = narrow.necks[0]
+    with torch.no_grad():
+        expected, found = neck(inputs), neck.train()(inputs)
+    assert expected.std() > 0.5
+    assert torch.allclose(found, expected, atol=0.15)
+
+
+def test_a_stage_with_more_blocks_is_not_slimmer(full):
+    plan = [*STAGES[:4], STAGES[4]._replace(blocks=4)]
+    with pytest.raises(ValueError, match="4 blocks from one of 3"):
+        prune(full, EfficientNet(WIDTHS, plan))
+
+
 def test_contributions_are_the_variances_of_sampled_sums(full):
     layers = full.stages[3][1].layers
     norm, project, out = layers[-4], layers[-2], layers[-1]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 from siamkd_core.box import Box
 from siamkd_ros.frame import Frame
-from siamkd_ros.inbox import Drop, Enable, Inbox, Start
+from siamkd_ros.inbox import Drop, Enable, GaveWay, Inbox, Start
 
 
 def frame(sequence: int) -> Frame:
@@ -28,11 +29,10 @@ def test_the_newest_frame_overwrites() -> None:
 
 def test_orders_keep_their_sequence_and_only_the_newest_of_a_kind() -> None:
     inbox = Inbox()
-    given = (start(1), Drop("a"), start(2), Enable(False), Drop("b"))
-    replaced = [inbox.put_order(order) for order in given]
-    assert replaced == [None, None, start(1), None, Drop("a")]
+    for order in (start(1), Drop("a"), start(2), Enable(False), Drop("b")):
+        inbox.put_order(order)
     assert inbox.has_orders
-    assert inbox.take() == ([start(2), Enable(False), Drop("b")], None)
+    assert inbox.take() == ([GaveWay(1), start(2), Enable(False), Drop("b")], None)
     assert not inbox.has_orders
 
 
@@ -42,7 +42,15 @@ def test_a_flood_of_orders_takes_no_memory() -> None:
         inbox.put_order(start(n))
         inbox.put_order(Drop(str(n)))
     work = inbox.take()
-    assert work and len(work[0]) == 2
+    assert work and work[0] == [GaveWay(9_999), start(9_999), Drop("9999")]
+
+
+def test_a_box_that_is_sent_again_is_the_old_one() -> None:
+    inbox = Inbox()
+    old, new = start(1), replace(start(1), received=7.0)
+    for order in (old, new):
+        inbox.put_order(order)
+    assert inbox.take() == ([old], None)
 
 
 def test_drop_frame_leaves_the_orders() -> None:

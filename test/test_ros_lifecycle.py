@@ -380,13 +380,19 @@ def test_a_box_that_gives_way_before_it_is_taken_is_refused(tmp_path: Path, exec
     node.session.on_image(image_message(scene(0), node.now()))
     node.session.on_init(box_message(place(0)))
     assert stuck.entered.wait(PATIENCE)
-    for number in (1, 1, 2):  # sent again, it is the same box
-        node.session.on_init(box_message(place(number)))
-    snapshot = node.statistics.snapshot(0.0)
-    assert snapshot.rejects == {"box_replaced": 1}
-    stuck.released.set()
-    node.close()
-    node.destroy_node()
+    thread = node.session._thread
+    try:
+        for number in (1, 1, 2):  # sent again, it is the same box
+            node.session.on_init(box_message(place(number)))
+        stuck.entered.clear()
+        stuck.released.set()
+        assert stuck.entered.wait(PATIENCE)  # with the newest
+        assert node.statistics.snapshot(0.0).rejects == {"box_replaced": 1}
+    finally:
+        stuck.released.set()
+        node.close()
+        thread.join(PATIENCE)
+        node.destroy_node()
 
 
 def test_rclpy_still_has_what_the_guard_holds_on_to(managed: Any) -> None:
