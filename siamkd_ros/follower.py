@@ -24,7 +24,7 @@ from siamkd_ros.diagnostics import Report
 from siamkd_ros.frame import SECOND, Frame, FrameRing
 from siamkd_ros.inbox import Drop, Enable, GaveWay, Inbox, Order, Start
 from siamkd_ros.parameters import TrackerParameters
-from siamkd_ros.rejected import Rejected
+from siamkd_ros.rejected import REPLACED, Rejected
 from siamkd_ros.statistics import Statistics
 
 # A box on an old frame is caught up within this time, skipping frames if it must.
@@ -32,7 +32,6 @@ CATCH_UP = 0.5
 # How long a box may wait for the frame that it names.
 START_PATIENCE = 1.0
 SAME_ASPECT = 0.01
-REPLACED = "another box took its place"
 
 
 class Outputs(Protocol):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from siamkd_core.errors import SiamkdError
 
+REPLACED = "another box took its place"
+"""What the status says of a box that gave way; to `select_box` it is no answer to its own."""
+
 
 class Rejected(SiamkdError):
     """An image or box that is not used. It costs the node neither its life nor its target.

@@ -25,12 +25,11 @@ from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image
 from siamkd_ros.any_image import decode_image
 from siamkd_ros.boxes import write_box
-from siamkd_ros.follower import REPLACED
 from siamkd_ros.image_topic import image_topic, subscribe_image
 from siamkd_ros.parameter_spec import declare
 from siamkd_ros.parameters import SelectParameters
 from siamkd_ros.qos import describe_publishers, latched
-from siamkd_ros.rejected import Rejected
+from siamkd_ros.rejected import REPLACED, Rejected
 from siamkd_ros.runtime import main_exit
 
 TITLE = "drag a box around the target, then Enter; c cancels"

@@ -349,10 +349,9 @@ class Stuck:
         self._tracker.init(image, box)
 
 
-def test_a_thread_that_does_not_end_keeps_its_tracker_from_the_next_session(
-    tmp_path: Path, executor: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("siamkd_ros.session.JOIN_TIMEOUT", 0.1)
+@pytest.fixture
+def stuck_node(tmp_path: Path, executor: Any) -> Iterator[tuple[TrackerNode, Stuck]]:
+    """A node whose inference thread is busy with a new target."""
     stuck = Stuck(load_tracker(tiny_model(tmp_path), device="cpu", threads=1))
     node = TrackerNode(stuck, namespace="/inside")  # type: ignore[arg-type]
     assert node.session
@@ -361,38 +360,39 @@ def test_a_thread_that_does_not_end_keeps_its_tracker_from_the_next_session(
     node.session.on_image(image_message(scene(0), node.now()))
     node.session.on_init(box_message(place(0)))
     assert stuck.entered.wait(PATIENCE)
+    thread = node.session._thread
+    yield node, stuck
+    stuck.released.set()
+    node.close()
+    thread.join(PATIENCE)
+    node.destroy_node()
+
+
+def test_a_thread_that_does_not_end_keeps_its_tracker_from_the_next_session(
+    stuck_node: tuple[TrackerNode, Stuck], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siamkd_ros.session.JOIN_TIMEOUT", 0.1)
+    node, stuck = stuck_node
+    assert node.session
     thread = node.session._thread
     node.trigger_deactivate()
     assert (node.state, node.model, node.session) == ("unconfigured", None, None)
     stuck.released.set()
     thread.join(PATIENCE)
     assert not thread.is_alive()
-    node.close()
-    node.destroy_node()
 
 
-def test_a_box_that_gives_way_before_it_is_taken_is_refused(tmp_path: Path, executor: Any) -> None:
-    stuck = Stuck(load_tracker(tiny_model(tmp_path), device="cpu", threads=1))
-    node = TrackerNode(stuck, namespace="/inside")  # type: ignore[arg-type]
+def test_a_box_that_gives_way_before_it_is_taken_is_refused(
+    stuck_node: tuple[TrackerNode, Stuck],
+) -> None:
+    node, stuck = stuck_node
     assert node.session
+    for number in (1, 1, 2):  # sent again, it is the same box
+        node.session.on_init(box_message(place(number)))
     stuck.entered.clear()
-    stuck.released.clear()
-    node.session.on_image(image_message(scene(0), node.now()))
-    node.session.on_init(box_message(place(0)))
-    assert stuck.entered.wait(PATIENCE)
-    thread = node.session._thread
-    try:
-        for number in (1, 1, 2):  # sent again, it is the same box
-            node.session.on_init(box_message(place(number)))
-        stuck.entered.clear()
-        stuck.released.set()
-        assert stuck.entered.wait(PATIENCE)  # with the newest
-        assert node.statistics.snapshot(0.0).rejects == {"box_replaced": 1}
-    finally:
-        stuck.released.set()
-        node.close()
-        thread.join(PATIENCE)
-        node.destroy_node()
+    stuck.released.set()
+    assert stuck.entered.wait(PATIENCE)  # with the newest
+    assert node.statistics.snapshot(0.0).rejects == {"box_replaced": 1}
 
 
 def test_rclpy_still_has_what_the_guard_holds_on_to(managed: Any) -> None:
