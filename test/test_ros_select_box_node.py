@@ -54,6 +54,7 @@ class Desk:
         finally:
             executor.shutdown()
             command.destroy_node()
+            self.node.destroy_node()  # or the next test finds its subscription, too
         return -1
 
     def _show(self) -> None:
