@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.sharing import decayed, sharing_gate
 from siamkd_core.losses.target_response import target_response
 from siamkd_core.modelfile import find_model, load_model, read_card
-from siamkd_core.pair_task import PairTask, check_backbone_takes, fresh
+from siamkd_core.pair_task import PairTask, check_backbone_takes, fresh, search_regions
 from siamkd_core.run import run
 from siamkd_core.task import Batch
 
@@ -98,6 +99,7 @@ class DistillTask(PairTask):
                 one.backbone,
                 one.pretrained,
                 one.head,
+                partial(search_regions, config, data),
             )
             for one in config.students
         ]

@@ -112,8 +112,7 @@ class EfficientNet(nn.Module):
         height, width = images.shape[-2:]
         if height % 8 != 7 or width % 8 != 7:
             raise ValueError(f"an EfficientNet needs sides of 8k + 7 pixels, got {width}x{height}")
-        # to the range of its ImageNet weights; their channel order is in the stem (pretrained.py)
-        features = self.stem((images - 127.0) / 128.0)
+        features = self.stem(scaled(images))
         for stage in self.stages[:FINE]:
             features = stage(features)
         fine = self.necks[0](_cut(features, features.shape))
@@ -159,6 +158,12 @@ class Block(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         out: Tensor = self.layers(features)
         return features + out if self.residual else out
+
+
+def scaled(images: Tensor) -> Tensor:
+    """Pixels of 0..255 in the range of the ImageNet weights; their channel order is in the stem
+    (:mod:`siamkd_core.pretrained`)."""
+    return (images - 127.0) / 128.0
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -33,6 +33,9 @@ from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.task import Validation
 
+FITTED_ON = 128
+"""Search regions that a slim backbone is fitted on."""
+
 
 class Pupil(NamedTuple):
     """A network to train, what describes it, and what its card shall say of its origin."""
@@ -40,6 +43,22 @@ class Pupil(NamedTuple):
     network: nn.Module
     card: ModelCard
     origin: Mapping[str, Any]
+
+
+def no_images() -> Tensor:
+    """Where there is no data to take them from."""
+    raise ConfigError("a slim backbone is fitted on images: start it in a training")
+
+
+def search_regions(config: RecipeConfig, data: str | Path) -> Tensor:
+    """Those of the first pairs of another seed than the training's, (N, 3, S, S) float, BGR 0..255.
+
+    Raises:
+        DataError: no usable data.
+    """
+    sources = find_sources(data, config.pairs)
+    pairs = PairDataset(sources, config.pairs, FITTED_ON, config.seed + 1)
+    return torch.stack([pairs[number]["search"] for number in range(len(pairs))]).float()
 
 
 def fresh(
@@ -51,12 +70,14 @@ def fresh(
     backbone: str = "alexnet",
     pretrained: bool = False,
     head: HeadConfig | None = None,
+    images: Callable[[], Tensor] = no_images,
 ) -> Pupil:
     """A network with random weights; or with those of the model ``start_from``, its backbone's
     alone where it is of another architecture, or what is left of them in a slim backbone; or
     (``pretrained``) with those of an image classifier in the backbone.
 
-    The weights depend on these arguments alone, not on what else a run trains.
+    The weights depend on these arguments alone, not on what else a run trains. ``images`` makes
+    those that a slim backbone is fitted on, see :func:`siamkd_core.prune.prune`.
 
     Raises:
         ConfigError: no such architecture; ``start_from`` has another backbone (but for a slim one's
@@ -69,13 +90,13 @@ def fresh(
     network = build_network(card)
     card = replace(card, parameters=count_parameters(network))
     if pretrained:
-        return Pupil(network, card, {"pretrained": load_pretrained(network)})
+        return Pupil(network, card, {"pretrained": load_pretrained(network, images)})
     if not start_from:
         return Pupil(network, card, {})
     source, base = load_model(start_from)
     origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
     if card.backbone == f"{base.backbone}{PRUNED}":
-        _start_pruned(network, card, source, base)
+        _start_pruned(network, card, source, base, images())
         return Pupil(network, card, {"started_from": {**origin, "part": "backbone, pruned"}})
     same = base.architecture == card.architecture
     if (base.backbone, base.widths) != (card.backbone, card.widths) or (
@@ -100,10 +121,15 @@ def fresh(
 
 
 def _start_pruned(
-    network: SiameseNetwork, card: ModelCard, source: SiameseNetwork, base: ModelCard
+    network: SiameseNetwork,
+    card: ModelCard,
+    source: SiameseNetwork,
+    base: ModelCard,
+    images: Tensor,
 ) -> None:
+    full, slim = (cast(EfficientNet, one.backbone) for one in (source, network))
     try:
-        prune(cast(EfficientNet, source.backbone), cast(EfficientNet, network.backbone))
+        prune(full, slim, images)
     except ValueError as error:
         raise ConfigError(
             f"the backbone {card.backbone} with the widths {card.widths} is not what is left of "

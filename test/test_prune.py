@@ -1,17 +1,15 @@
-"""What is left of a network, against loops, sampling, and cases where nothing may change."""
-
-import math
+"""What is left of a network, against least squares, and cases where nothing may change."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from siamkd_core.efficientnet import LITE0_WIDTHS, SLIM, STAGES, EfficientNet
+from siamkd_core.efficientnet import LITE0_WIDTHS, SLIM, STAGES, EfficientNet, scaled
 from siamkd_core.errors import ConfigError
 from siamkd_core.modelfile import new_card, save_model
 from siamkd_core.pair_task import fresh
-from siamkd_core.prune import contributions, prune
+from siamkd_core.prune import Moments, eliminate, prune
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.xcorr import cross_correlate
 
@@ -45,7 +43,7 @@ def response(network, images):
 def test_what_is_not_slimmer_responds_as_before(full, images):
     same = EfficientNet(WIDTHS).eval()
     assert not torch.allclose(response(same, images), response(full, images), rtol=1e-2)
-    prune(full, same)
+    prune(full, same, images)
     assert torch.allclose(response(same, images), response(full, images), rtol=1e-3)
 
 
@@ -60,84 +58,133 @@ def test_channels_that_never_change_go_and_nothing_is_lost(full, images):
                 norm.bias[order[::2]] = torch.linspace(-3, 9, len(order[::2]))
     half = EfficientNet(WIDTHS, [stage._replace(expansion=3) for stage in STAGES]).eval()
     with pytest.raises(ValueError, match="no slimmer form"):
-        prune(full, half)  # its first stage expands, the full one's does not
-    half = EfficientNet(WIDTHS, [STAGES[0], *(s._replace(expansion=3) for s in STAGES[1:])]).eval()
-    prune(full, half)
+        prune(full, half, images)  # its first stage expands, the full one's does not
+    prune(full, half := halved().train(), images)
+    assert half.training and not full.training
     assert count_parameters(half) < 0.6 * count_parameters(full)
-    assert torch.allclose(response(half, images), response(full, images), rtol=1e-3)
+    assert torch.allclose(response(half.eval(), images), response(full, images), rtol=1e-3)
 
 
-def test_a_narrow_neck_keeps_the_products_best(full):
-    """Those of six channels whole; those of eight but for the two smallest eigenvalues."""
+def test_channels_that_are_copies_go_and_the_others_do_their_part(full, images):
+    """Each channel inside of a block has a copy, of another weight in what the block gives."""
+    for stage in full.stages[1:]:
+        for block in stage:
+            for layer in block.layers[:-2]:
+                for tensor in layer.state_dict().values():
+                    if tensor.ndim:
+                        tensor[1::2] = tensor[::2]
+    prune(full, half := halved().eval(), images)
+    unseen = torch.rand(2, 3, 127, 127, generator=torch.Generator().manual_seed(2)) * 255
+    assert torch.allclose(response(half, unseen), response(full, unseen), rtol=1e-2)
+
+
+def halved():
+    return EfficientNet(WIDTHS, [STAGES[0], *(s._replace(expansion=3) for s in STAGES[1:])])
+
+
+def samples(inputs=6, outputs=3, count=400):
+    """Inputs that depend on each other, and what a layer with noise makes of them."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, inputs)) @ rng.normal(size=(inputs, inputs)) + 2
+    weights = rng.normal(size=(outputs, inputs))
+    y = x @ weights.T + rng.normal(size=(count, outputs)) + 1
+    every = np.cov(np.concatenate((x, y), 1).T, bias=True)
+    moments = Moments(
+        *map(
+            torch.from_numpy,
+            (x.mean(0), y.mean(0), every[:inputs, :inputs], every[inputs:, :inputs]),
+        )
+    )
+    return x, y, weights, moments
+
+
+@pytest.mark.parametrize("count", [6, 5, 3, 1])
+def test_each_time_the_input_goes_that_the_others_replace_best(count):
+    """Against least squares without each of those that are left."""
+    x, y, weights, moments = samples()
+
+    def fit(columns):
+        design = np.concatenate((x[:, columns], np.ones((len(x), 1))), 1)
+        solution = np.linalg.lstsq(design, y, rcond=None)[0]
+        return np.square(y - design @ solution).sum(), solution[:-1].T
+
+    left = list(range(6))
+    while len(left) > count:
+        losses = [fit([c for c in left if c != gone])[0] for gone in left]
+        del left[int(np.argmin(losses))]
+    kept, found = eliminate(moments, torch.from_numpy(weights), count)
+    assert kept.tolist() == left
+    assert np.allclose(found, fit(left)[1], atol=2e-2)
+
+
+def test_inputs_that_are_copies_are_told_apart_by_nothing():
+    """A singular covariance: one of two copies goes, the other takes over its weight."""
+    x = np.random.default_rng(1).normal(size=(50, 2))
+    x = np.concatenate((x, x[:, :1]), 1)
+    weights = np.array([[1.0, -2.0, 3.0]])
+    moments = Moments(
+        *map(torch.from_numpy, (x.mean(0), weights @ x.mean(0))),
+        *map(torch.from_numpy, (np.cov(x.T, bias=True), weights @ np.cov(x.T, bias=True))),
+    )
+    kept, found = eliminate(moments, torch.from_numpy(weights), 2)
+    assert 1 in kept.tolist()
+    assert sorted(found.flatten().tolist()) == pytest.approx([-2, 4], rel=1e-3)
+
+
+def test_a_narrow_neck_keeps_the_products_best(full, images):
+    """The largest eigenvalues of the second moments of what the full one gives."""
     narrow = EfficientNet((*WIDTHS[:-1], 6)).eval()
-    prune(full, narrow)
-
-    def products(neck):
-        convolution, norm = neck
-        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        matrix = (convolution.weight.flatten(1) * scale[:, None]).detach().double()
-        return (matrix.T @ matrix).numpy()
-
-    fine, coarse = zip(full.necks, narrow.necks, strict=True)
-    assert np.allclose(products(fine[0]), products(fine[1]), atol=1e-5)
-    error = np.square(products(coarse[0]) - products(coarse[1])).sum()
-    lost = np.linalg.eigvalsh(products(coarse[0]))[:2]
-    assert error == pytest.approx(np.square(lost).sum(), rel=1e-3)
+    prune(full, narrow, images)
+    given = []
+    full.stages[-1].register_forward_hook(lambda module, inputs, features: given.append(features))
+    with torch.no_grad():
+        full(images)
+        whole, left = (
+            network.necks[1](given[0]).movedim(1, 0).flatten(1).double().numpy()
+            for network in (full, narrow)
+        )
+    largest = np.linalg.eigvalsh(whole @ whole.T)[-6:]
+    assert np.allclose(np.linalg.eigvalsh(left @ left.T), largest, rtol=1e-3)
 
 
-def test_a_narrow_neck_does_the_same_while_it_learns(full):
+def test_a_narrow_neck_does_the_same_while_it_learns(full, images):
     """Its norms expect the statistics that they are given."""
     narrow = EfficientNet((*WIDTHS[:-1], 6)).eval()
-    inputs = torch.randn(4, 6, 40, 40) * 2 + 1
-    convolution, norm = full.necks[0]
+    prune(full, narrow, images)
     with torch.no_grad():
-        nn.init.orthogonal_(convolution.weight[:6])
-        convolution.weight[6:].zero_()
-        norm.running_mean.copy_(convolution(inputs).mean((0, 2, 3)))
-        norm.running_var.fill_(4)
-    prune(full, narrow)
-    neck = narrow.necks[0]
-    with torch.no_grad():
-        expected, found = neck(inputs), neck.train()(inputs)
-    assert expected.std() > 0.5
-    assert torch.allclose(found, expected, atol=0.15)
+        features = narrow.stem(scaled(images))
+        for stage in narrow.stages[:3]:
+            features = stage(features)
+        expected, found = narrow.necks[0](features), narrow.necks[0].train()(features)
+    assert expected.std() > 0.05
+    assert torch.allclose(found, expected, atol=0.02 * expected.std())
 
 
-def test_a_stage_with_more_blocks_is_not_slimmer(full):
+def test_a_stage_with_more_blocks_or_a_wider_neck_is_not_slimmer(full, images):
     plan = [*STAGES[:4], STAGES[4]._replace(blocks=4)]
     with pytest.raises(ValueError, match="4 blocks from one of 3"):
-        prune(full, EfficientNet(WIDTHS, plan))
+        prune(full, EfficientNet(WIDTHS, plan), images)
+    with pytest.raises(ValueError, match="a neck of 13 from 12"):
+        prune(full, EfficientNet((*WIDTHS[:-1], 13)), images)
 
 
-def test_contributions_are_the_variances_of_sampled_sums(full):
-    layers = full.stages[3][1].layers
-    norm, project, out = layers[-4], layers[-2], layers[-1]
-    found = contributions(norm, project, out).tolist()
-    samples = np.random.default_rng(0).normal(size=200_000)
-    for c, value in enumerate(found[:6]):
-        hidden = np.clip(norm.bias[c].item() + norm.weight[c].item() * samples, 0, 6)
-        expected = 0.0
-        for o in range(out.num_features):
-            scale = out.weight[o].item() / math.sqrt(out.running_var[o].item() + out.eps)
-            expected += np.var(hidden * project.weight[o, c, 0, 0].item() * scale)
-        assert value == pytest.approx(expected, rel=0.02)
-
-
-def test_a_student_starts_from_what_is_left_of_a_model(tmp_path):
+def test_a_student_starts_from_what_is_left_of_a_model(tmp_path, images):
     torch.manual_seed(3)
     network = SiamFC(WIDTHS, "efficientnet")
     nn.init.constant_(network.adjust.gain, 3.0)
     card = new_card("big", "siamfc", WIDTHS, "efficientnet")
     path = str(save_model(network, card, tmp_path))
     widths = (*WIDTHS[:-1], 4)
-    pupil = fresh("small", "siamfc", widths, 0, path, "efficientnet_slim")
+    pupil = fresh("small", "siamfc", widths, 0, path, "efficientnet_slim", images=lambda: images)
     assert pupil.origin["started_from"]["part"] == "backbone, pruned"
     assert pupil.network.adjust.gain.item() == 3
     assert torch.equal(pupil.network.backbone.stem[0].weight, network.backbone.stem[0].weight)
     assert pupil.card.parameters < 0.6 * count_parameters(network)
     for wrong in ((4, 4, 6, 6, 8, 9, 4), (4, 4, 6, 6, 8, 4), (4, 4, 6, 6, 8, 8, 13)):
         with pytest.raises(ConfigError, match="is not what is left of big"):
-            fresh("small", "siamfc", wrong, 0, path, "efficientnet_slim")
+            fresh("small", "siamfc", wrong, 0, path, "efficientnet_slim", images=lambda: images)
+    with pytest.raises(ConfigError, match="fitted on images"):
+        fresh("small", "siamfc", widths, 0, path, "efficientnet_slim")
 
 
 def test_the_slim_plan_has_the_full_ones_geometry():
