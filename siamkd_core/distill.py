@@ -20,7 +20,8 @@ from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.sharing import decayed, sharing_gate
 from siamkd_core.losses.target_response import target_response
 from siamkd_core.modelfile import find_model, load_model, read_card
-from siamkd_core.pair_task import PairTask, check_backbone_takes, fresh, search_regions
+from siamkd_core.pair_task import PairTask
+from siamkd_core.pupil import check_backbone_takes, fresh, sample
 from siamkd_core.run import run
 from siamkd_core.task import Batch
 
@@ -99,7 +100,7 @@ class DistillTask(PairTask):
                 one.backbone,
                 one.pretrained,
                 one.head,
-                partial(search_regions, config, data),
+                partial(sample, config, data),
             )
             for one in config.students
         ]

@@ -40,7 +40,7 @@ class Moments(NamedTuple):
 
 
 @torch.no_grad()
-def prune(full: EfficientNet, slim: EfficientNet, images: Tensor) -> None:
+def prune(full: EfficientNet, slim: EfficientNet, images: Tensor) -> list[Tensor]:
     """Give ``slim`` the weights of ``full`` that are left of it.
 
     Block by block: of the channels inside as many stay as ``slim`` has (:func:`eliminate`), and
@@ -54,10 +54,14 @@ def prune(full: EfficientNet, slim: EfficientNet, images: Tensor) -> None:
         full, slim: networks.
         images: (N, 3, H, W) float, BGR 0..255, sides 8k + 7: of the kind that the network is for.
 
+    Returns:
+        For each neck a (C, C') float32 matrix: its times the slim neck's features (of C' channels)
+        are about the full one's.
+
     Raises:
         ValueError: they differ in more than the number and inside of the blocks and the necks.
     """
-    modes = full.training, slim.training
+    modes, bases = (full.training, slim.training), []
     full.eval()
     slim.eval()
     try:
@@ -71,12 +75,14 @@ def prune(full: EfficientNet, slim: EfficientNet, images: Tensor) -> None:
             theirs, ours = _prune_stage(_blocks(whole), _blocks(left), theirs, ours)
             if number in ends:
                 neck, narrow = next(necks)
-                _prune_neck(cast(nn.Sequential, neck), cast(nn.Sequential, narrow), theirs, ours)
+                pair = cast(nn.Sequential, neck), cast(nn.Sequential, narrow)
+                bases.append(_prune_neck(*pair, theirs, ours))
     except (RuntimeError, ValueError, IndexError) as error:
         raise ValueError(f"no slimmer form of the network to start from: {error}") from error
     finally:
         full.train(modes[0])
         slim.train(modes[1])
+    return bases
 
 
 def eliminate(moments: Moments, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -141,7 +147,7 @@ def _prune_block(full: Block, slim: Block, targets: list[Tensor], inputs: list[T
     hidden = (theirs[:-2](features) for features in inputs)
     if slim.residual:
         targets = [y - x for y, x in zip(targets, inputs, strict=True)]
-    moments = _moments(hidden, targets)
+    moments = moments_of(hidden, targets)
     project, out = theirs[-2], theirs[-1]
     assert isinstance(project, nn.Conv2d) and isinstance(out, nn.BatchNorm2d)
     assert out.running_var is not None
@@ -165,7 +171,7 @@ def _prune_block(full: Block, slim: Block, targets: list[Tensor], inputs: list[T
 
 def _prune_neck(
     full: nn.Sequential, slim: nn.Sequential, theirs: list[Tensor], ours: list[Tensor]
-) -> None:
+) -> Tensor:
     """Both are a convolution of 1x1 and a norm."""
     (convolution, norm), (narrow, bare) = full, slim
     assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
@@ -175,10 +181,10 @@ def _prune_neck(
     if narrow.out_channels > convolution.out_channels:
         raise ValueError(f"a neck of {narrow.out_channels} from {convolution.out_channels}")
     outputs = [full(features) for features in theirs]
-    flat = torch.cat([_rows(one) for one in outputs])
+    flat = torch.cat([rows(one) for one in outputs])
     leading = torch.linalg.eigh(flat.T @ flat).eigenvectors[:, -narrow.out_channels :].T.float()
     targets = [torch.einsum("kc,nchw->nkhw", leading, one) for one in outputs]
-    moments = _moments(ours, targets)
+    moments = moments_of(ours, targets)
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     before = leading @ (convolution.weight.flatten(1) * scale[:, None])
     _, weights = eliminate(moments, before, before.shape[1])
@@ -188,18 +194,20 @@ def _prune_neck(
     bare.running_var.copy_((weights @ moments.covariance * weights).sum(1))
     bare.weight.copy_((bare.running_var + bare.eps).sqrt())
     bare.bias.copy_(moments.targets)
+    basis: Tensor = leading.T
+    return basis
 
 
-def _moments(inputs: Iterator[Tensor] | list[Tensor], targets: list[Tensor]) -> Moments:
-    """Over all cells of all images."""
+def moments_of(inputs: Iterator[Tensor] | list[Tensor], targets: list[Tensor]) -> Moments:
+    """Of (N, C, H, W) and (N, O, H, W), over all cells of all parts."""
     count, sums, products = 0, torch.zeros(()), torch.zeros(())
     channels = 0
     for x, y in zip(inputs, targets, strict=True):
         channels = x.shape[1]
-        rows = torch.cat((_rows(x), _rows(y)), 1)
-        count += len(rows)
-        sums = sums + rows.sum(0)
-        products = products + rows.T @ rows
+        cells = torch.cat((rows(x), rows(y)), 1)
+        count += len(cells)
+        sums = sums + cells.sum(0)
+        products = products + cells.T @ cells
     mean = sums / count
     covariance = products / count - mean[:, None] * mean
     return Moments(
@@ -208,6 +216,6 @@ def _moments(inputs: Iterator[Tensor] | list[Tensor], targets: list[Tensor]) -> 
     )  # fmt: skip
 
 
-def _rows(features: Tensor) -> Tensor:
+def rows(features: Tensor) -> Tensor:
     """(N, C, H, W) -> (N H W, C) float64."""
     return features.movedim(1, -1).flatten(0, 2).double()

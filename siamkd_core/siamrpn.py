@@ -153,8 +153,8 @@ class DepthwiseHead(nn.Module):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.score = _Branch(inputs, width, 2 * ANCHORS)
-        self.box = _Branch(inputs, width, 4 * ANCHORS)
+        self.score = Branch(inputs, width, 2 * ANCHORS)
+        self.box = Branch(inputs, width, 4 * ANCHORS)
 
     def kernels(self, features: Tensor) -> Tensor:
         """(M, C, h, w) -> (M, 2 width, h - 2, w - 2)."""
@@ -204,9 +204,12 @@ class LevelsHead(nn.Module):
         return zip(heads, parts, strict=True)
 
 
-class _Branch(nn.Module):
+class Branch(nn.Module):
+    """Correlates each of ``width`` channels alone, then mixes them."""
+
     def __init__(self, inputs: int, width: int, outputs: int) -> None:
         super().__init__()
+        self.width = width
         self.exemplar = _layer(inputs, width, 3)
         self.search = _layer(inputs, width, 3)
         self.mix = nn.Sequential(*_layer(width, width, 1), nn.Conv2d(width, outputs, 1))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from siamkd_core.alexnet import TEACHER_WIDTHS
-from siamkd_core.pair_task import PairTask, fresh, search_regions
+from siamkd_core.pair_task import PairTask
+from siamkd_core.pupil import fresh, sample
 from siamkd_core.recipe import RecipeConfig, check_model_name, check_start
 from siamkd_core.run import run
 from siamkd_core.siamrpn import HeadConfig
@@ -90,7 +91,7 @@ class TrainTask(PairTask):
             config.backbone,
             config.pretrained,
             config.head,
-            partial(search_regions, config, data),
+            partial(sample, config, data),
         )
         super().__init__(config, data, device, dtype, commit, [pupil])
         self.config = config

