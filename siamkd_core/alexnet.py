@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 TEACHER_WIDTHS = (96, 256, 384, 384, 256)
 NORM_EPS = 1e-6
@@ -51,6 +52,40 @@ class AlexNet(nn.Sequential):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+
+    @torch.no_grad()
+    def take(self, other: AlexNet) -> None:
+        """Give the same features as one of the same widths that may have more groups, and no norm
+        behind the last convolution: SiamRPN's from SiamFC's. What no group connects becomes 0, and
+        the norm does nothing in evaluation mode.
+
+        Raises:
+            RuntimeError: it has fewer groups, other widths, or a norm that this one has not.
+        """
+        state = other.state_dict()
+        last = self[-1]
+        if isinstance(last, nn.Sequential) and isinstance(other[-1], nn.Conv2d):
+            norm = last[1]
+            assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
+            norm.reset_parameters()
+            norm.running_var.fill_(1 - NORM_EPS)
+            state = {name.replace("6.", "6.0."): value for name, value in state.items()}
+            state |= {f"6.1.{name}": value for name, value in norm.state_dict().items()}
+        for name, ours in self.state_dict().items():
+            if ours.ndim == 4 and name in state:
+                state[name] = _connected(state[name], ours.shape[1])
+        self.load_state_dict(state)
+
+
+def _connected(weight: Tensor, inputs: int) -> Tensor:
+    """(O, I / g, k, k) of a convolution of g groups -> (O, I, k, k) of one without."""
+    groups = max(inputs // weight.shape[1], 1)
+    (out, each), whole = (weight.shape[0] // groups, weight.shape[1]), []
+    for number, part in enumerate(weight.split(out)):
+        padded = part.new_zeros(len(part), groups * each, *part.shape[2:])
+        padded[:, number * each : (number + 1) * each] = part
+        whole.append(padded)
+    return torch.cat(whole)
 
 
 def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Module:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from siamkd_core.alexnet import AlexNet
 from siamkd_core.efficientnet import PRUNED, EfficientNet
 from siamkd_core.errors import ConfigError
 from siamkd_core.family import images
@@ -113,9 +114,12 @@ def fresh(
         return Pupil(source, card, {"started_from": origin})
     ours, theirs = (cast(nn.Module, cast(Any, one).backbone) for one in (network, source))
     try:
-        ours.load_state_dict(theirs.state_dict())
+        if isinstance(ours, AlexNet) and isinstance(theirs, AlexNet):
+            ours.take(theirs)
+        else:
+            ours.load_state_dict(theirs.state_dict())
     except RuntimeError as error:
-        # AlexNets of two families differ: one has groups
+        # a SiamFC's AlexNet has groups
         raise ConfigError(
             f"the backbone of {start_from}, a {base.architecture}, does not fit a "
             f"{card.architecture}: {error}"

@@ -191,6 +191,23 @@ def test_of_another_architecture_the_backbone_alone_is_taken(tmp_path):
         assert torch.equal(value, states[1][name]), name
 
 
+def test_a_siamrpns_alexnet_gives_the_features_of_the_siamfcs_that_it_starts_from(tmp_path):
+    widths = (4, 8, 6, 8, 6)
+    base = fresh("base", "siamfc", widths, 1)
+    for module in base.network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.normal_(module.bias)
+    path = save_model(base.network, base.card, tmp_path)
+    ours = fresh("ours", "siamrpn", widths, 2, str(path), head=HeadConfig("upchannel", 4))
+    images = torch.rand(2, 3, 143, 143) * 255
+    with torch.no_grad():
+        expected, found = (one.network.eval().embed(images) for one in (base, ours))
+    assert expected.std() > 0.1
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.std().item())
+
+
 CONFIGS = Path(__file__).parent.parent / "config"
 RECIPES = sorted([*CONFIGS.glob("train/*.yaml"), *CONFIGS.glob("distill/*.yaml")])
 
