@@ -66,23 +66,35 @@ def parse_candidate(text: str, kind: type[Config], option: str = "--candidate") 
     return from_mapping(kind, values, f"{option} {text!r}")
 
 
-def segments(sequence: Sequence, frames: int, count: int) -> list[Sequence]:
-    """At most ``count`` runs of ``frames`` frames, spread evenly and without overlap.
+def anchored(sequence: Sequence, every: int, frames: int) -> list[Sequence]:
+    """Runs from several starts, as VOT 2020 has them: many starts tell two settings apart better
+    than one, which an early failure decides.
 
-    Several starts (the anchors of VOT 2020) tell two settings apart better than one, which an early
-    failure decides. But runs must be long: what drifts slowly (scale, an exemplar that adapts)
-    does not show in 60 frames. A run begins at its first frame with a target; one without two
-    such frames is left out.
+    Every so many frames there is an anchor; from the first frame with a target at or after it, a
+    run goes to the end of the sequence or, where that is longer, back to its beginning. Runs must
+    be long: what drifts slowly (scale, an exemplar that adapts) does not show in 60 frames.
+
+    Args:
+        sequence: of a target.
+        every: frames from an anchor to the next.
+        frames: of a run, at most.
+
+    Returns:
+        The runs, called by sequence and frame; those without a second target are left out.
     """
     total = len(sequence.frames)
-    count = max(min(count, total // frames), 1)
+    there = present(sequence.boxes)
     found = []
-    for number in range(count):
-        start = number * total // count
-        there = np.flatnonzero(present(sequence.boxes[start : start + frames]))
-        if len(there) >= 2:
-            run = slice(start + int(there[0]), start + frames)
-            name = f"{sequence.name}@{run.start}"
+    for anchor in range(0, total, every):
+        ahead = np.flatnonzero(there[anchor : anchor + every])
+        if not len(ahead):
+            continue
+        start = anchor + int(ahead[0])
+        run = slice(start, start + frames)
+        if start + 1 > total - start:
+            run = slice(start, start - frames if start >= frames else None, -1)
+        if np.count_nonzero(there[run]) >= 2:
+            name = f"{sequence.name}@{start}"
             found.append(Sequence(name, sequence.frames[run], sequence.boxes[run]))
     return found
 
@@ -90,11 +102,15 @@ def segments(sequence: Sequence, frames: int, count: int) -> list[Sequence]:
 def try_config(
     tracker: Tracker,
     config: TrackerConfig | RpnTrackerConfig,
-    sequences: list[Sequence],
+    sequences: list[list[Sequence]],
     on_frame: Callable[[], None] | None = None,
 ) -> float:
-    """Macro mean IoU of a one-pass evaluation with these parameters."""
+    """Mean IoU with these parameters of one pass through each run: first over the runs of a
+    sequence, then over the sequences, which weigh the same."""
     trial = Tracker(tracker.backend, replace(tracker.card, tracker=config))
-    runs = [run_sequence(trial, s, on_frame) for s in sequences]
-    measures = [measure(r.boxes, s.boxes) for r, s in zip(runs, sequences, strict=True)]
-    return macro_mean(measures).mean_iou
+    means = []
+    for runs in sequences:
+        boxes = [run_sequence(trial, run, on_frame).boxes for run in runs]
+        measures = [measure(found, run.boxes) for found, run in zip(boxes, runs, strict=True)]
+        means.append(macro_mean(measures).mean_iou)
+    return float(np.mean(means))

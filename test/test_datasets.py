@@ -22,7 +22,7 @@ from siamkd_core.datasets.frames import Frames
 from siamkd_core.errors import ConfigError, DataError
 from siamkd_core.pairs import PairDataset, PairsConfig, SourceConfig, find_sources
 from siamkd_core.sequences import Sequence, read_boxes
-from siamkd_core.tune import segments
+from siamkd_core.tune import anchored
 
 # dataset, split, a file or folder that is then removed, what is expected, what is found
 WRONG = [
@@ -111,7 +111,7 @@ def test_frames_are_made_when_asked_for() -> None:
     assert pickle.loads(pickle.dumps(frames)) == frames
     with pytest.raises(IndexError):
         frames[4]
-    (sequence,) = segments(Sequence("s", frames, np.ones((4, 4))), 2, 1)
+    (sequence,) = anchored(Sequence("s", frames, np.ones((4, 4))), 4, 2)
     assert isinstance(sequence.frames, Frames) and len(sequence.frames) == 2
 
 

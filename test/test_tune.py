@@ -8,9 +8,10 @@ from synthetic import moving_boxes, write_sequence
 from siamkd_core.cli import main
 from siamkd_core.errors import ConfigError
 from siamkd_core.modelfile import read_card
-from siamkd_core.sequences import Sequence
+from siamkd_core.sequences import Sequence, read_sequences
+from siamkd_core.tracker import load_tracker
 from siamkd_core.tracker_config import RpnTrackerConfig, TrackerConfig
-from siamkd_core.tune import RANGES, parse_candidate, propose, segments
+from siamkd_core.tune import RANGES, anchored, parse_candidate, propose, try_config
 
 
 @pytest.mark.parametrize("base", [TrackerConfig(), RpnTrackerConfig()])
@@ -24,21 +25,35 @@ def test_proposals_are_reproducible_and_in_range(base):
         )
 
 
-def test_segments_are_spread_and_start_where_the_target_is():
-    boxes = np.tile([5.0, 5, 10, 10], (100, 1))
-    boxes[50:53] = np.nan
+def test_runs_start_at_anchors_and_take_the_longer_way():
+    boxes = np.arange(400, dtype=float).reshape(100, 4)
+    boxes[40:43] = np.nan
     boxes[76:] = np.nan
     sequence = Sequence("dog", tuple(Path(f"{n}.png") for n in range(100)), boxes)
-    runs = segments(sequence, 20, 4)
-    assert [run.name for run in runs] == ["dog@0", "dog@25", "dog@53"]  # @75 has one box
-    assert [len(run.frames) for run in runs] == [20, 20, 17]
-    assert runs[2].frames[0].name == "53.png"
-    for run in runs:
-        assert len(run.frames) == len(run.boxes)
-        assert np.isfinite(run.boxes[0]).all()
-    assert [run.name for run in segments(sequence, 60, 4)] == ["dog@0"]
-    (whole,) = segments(sequence, 500, 4)
-    assert len(whole.frames) == 100
+    runs = anchored(sequence, 20, 500)
+    # none at 80, where no target follows
+    assert [run.name for run in runs] == ["dog@0", "dog@20", "dog@43", "dog@60"]
+    ways = [(0, 99), (20, 99), (43, 99), (60, 0)]
+    for run, (first, last) in zip(runs, ways, strict=True):
+        numbers = [int(path.stem) for path in run.frames]
+        assert (numbers[0], numbers[-1]) == (first, last)
+        assert np.array_equal(run.boxes, boxes[numbers], equal_nan=True)
+    assert [len(run.frames) for run in anchored(sequence, 20, 30)] == [30] * 4
+    assert [int(p.stem) for p in anchored(sequence, 60, 60)[1].frames] == list(range(60, 0, -1))
+    alone = np.full((10, 4), np.nan)
+    alone[3] = 1
+    assert not anchored(Sequence("cat", sequence.frames[:10], alone), 5, 500)
+
+
+def test_sequences_weigh_the_same_whatever_their_runs(tmp_path, tiny_model):
+    tracker = load_tracker(tiny_model, "cpu")
+    for name, count in (("long", 12), ("short", 4)):
+        write_sequence(tmp_path / name, moving_boxes(count))
+    runs = [anchored(one, 4, 500) for one in read_sequences(tmp_path)]
+    assert [len(each) for each in runs] == [3, 1]
+    alone = [[try_config(tracker, tracker.config, [[run]]) for run in each] for each in runs]
+    found = try_config(tracker, tracker.config, runs)
+    assert found == pytest.approx((np.mean(alone[0]) + alone[1][0]) / 2)
 
 
 def test_the_best_trial_goes_to_the_card_and_a_second_call_resumes(tmp_path, tiny_model, capsys):

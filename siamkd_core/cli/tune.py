@@ -20,8 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="path of a .safetensors, or a shipped name")
     parser.add_argument("folder", help="of sequence folders that were not trained on")
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument(
+        "--anchors", type=int, default=50, help="a run starts every so many frames, see VOT 2020"
+    )
     parser.add_argument("--frames", type=int, default=300, help="of each run, at most")
-    parser.add_argument("--segments", type=int, default=2, help="at most so many runs a sequence")
     parser.add_argument(
         "--trials", type=int, default=24, help="random parameter sets; 1st: default"
     )
@@ -45,12 +47,16 @@ def run(args: argparse.Namespace) -> int:
     from siamkd_core.modelfile import find_model, read_card, write_card
     from siamkd_core.sequences import read_sequences
     from siamkd_core.tracker import load_tracker
-    from siamkd_core.tune import parse_candidate, propose, segments, try_config
+    from siamkd_core.tune import anchored, parse_candidate, propose, try_config
 
-    if args.trials < 1 or args.segments < 1 or args.frames < 2:
-        raise ConfigError("tuning needs at least one of --trials and --segments and two --frames")
+    if args.trials < 1 or args.anchors < 1 or args.frames < 2:
+        raise ConfigError("tuning needs at least one of --trials and --anchors and two --frames")
     chosen = choose_sequences(read_sequences(args.folder), args.sequences)
-    sequences = [run for s in chosen for run in segments(s, args.frames, args.segments)]
+    every = [anchored(sequence, args.anchors, args.frames) for sequence in chosen]
+    sequences = [runs for runs in every if runs]
+    names = [run.name for runs in sequences for run in runs]
+    if not names:
+        raise ConfigError(f"no sequence in {args.folder} has a target in two of its images")
     path = find_model(args.model)
     tracker = load_tracker(path, args.device)
     kind = type(tracker.config)
@@ -62,14 +68,14 @@ def run(args: argparse.Namespace) -> int:
     score = tracker.card.score
     setting = [
         tracker.card.sha256,
-        [s.name for s in sequences],
+        names,
         args.frames,
         None if score is None else to_mapping(score),
     ]
     done = _read_log(log, setting)
     console = Console()
     with Progress(console=console) as progress:
-        frames = sum(len(s.frames) for s in sequences)
+        frames = sum(len(run.frames) for runs in sequences for run in runs)
         bar = progress.add_task("tune", total=len(configs) * frames)
         results: list[tuple[float, TrackerConfig | RpnTrackerConfig]] = []
         for trial, config in enumerate(configs):
@@ -89,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
         "mean_iou_of_the_first": round(results[0][0], 4),
         "tried": args.candidate or f"{args.trials} random sets, the first: default",
         "frames": args.frames,
-        "runs": len(sequences),
+        "anchors": args.anchors,
+        "runs": len(names),
         "seed": args.seed,
         "sequences": [s.name for s in chosen],
     }
