@@ -215,10 +215,10 @@ class Follower:
         return max(self._pending.received + START_PATIENCE - time.monotonic(), 0.0)
 
     def _give_up_pending(self, reason: str) -> None:
-        """Refuse the box that waits for its image, if there is one."""
+        """Refuse the box that was not used yet, if there is one; its image may have come."""
         if self._pending is not None:
             self._pending = None
-            self.refuse(Rejected("box_frame_missing", f"its image did not come before: {reason}"))
+            self.refuse(Rejected("box_dropped", f"dropped before it could be used: {reason}"))
 
     def _catch_up(self, frame: Frame) -> int:
         """Follow through the kept frames to the newest; ends in about CATCH_UP seconds.

@@ -12,6 +12,7 @@ from siamkd_ros.rejected import Rejected
 SECOND = 1_000_000_000
 # A box may name a frame that is still on its way to us, or that was lost to us.
 AHEAD = SECOND
+LIMITS = "ring_seconds, ring_megabytes"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class FrameRing:
         """`limit` is in bytes."""
         self._frames: deque[Frame] = deque()
         self._bytes = 0
+        self._begins = LIMITS  # why it goes back no further
         self._lock = threading.Lock()
         self.seconds = seconds
         self.limit = limit
@@ -59,11 +61,14 @@ class FrameRing:
                 self._bytes > self.limit or frame.arrived - self._frames[0].arrived > self.seconds
             ):
                 self._bytes -= self._frames.popleft().bytes
+                self._begins = LIMITS
 
-    def clear(self) -> None:
+    def clear(self, reason: str) -> None:
+        """Forget all frames; `reason` is told to whom a box on one of them is refused."""
         with self._lock:
             self._frames.clear()
             self._bytes = 0
+            self._begins = reason
 
     def after(self, sequence: int) -> list[Frame]:
         """Frames newer than `sequence`, oldest first."""
@@ -84,7 +89,7 @@ class FrameRing:
             Rejected: `box_too_old` or `box_in_future`.
         """
         with self._lock:
-            frames = list(self._frames)
+            frames, begins = list(self._frames), self._begins
         if not frames:
             return None
         if stamp == 0:
@@ -99,7 +104,7 @@ class FrameRing:
             raise Rejected(
                 "box_too_old",
                 f"the box was drawn on a frame {(newest - stamp) / SECOND:.2f} s old; the kept "
-                f"frames go back {(newest - oldest) / SECOND:.2f} s (ring_seconds, ring_megabytes)",
+                f"frames go back {(newest - oldest) / SECOND:.2f} s ({begins})",
             )
         if stamp > newest + AHEAD:
             raise Rejected(

@@ -48,7 +48,7 @@ class Intake:
         if change is Change.TIME:
             self.forget("the image stamps jumped back (a bag that starts again?)")
         elif change is Change.SIZE:
-            self.ring.clear()
+            self.ring.clear(f"{change.value} to {size[0]}x{size[1]}")
             self.inbox.drop_frame()
         self._sequence += 1
         # unequal pictures differ within the first bytes, so this is dear only where it matters
@@ -63,7 +63,7 @@ class Intake:
     def forget(self, reason: str) -> None:
         """Time started anew: what was measured before belongs to another stream."""
         self._guard.reset()
-        self.ring.clear()
+        self.ring.clear(reason)
         self.inbox.drop_frame()
         self._statistics.clear_windows()
         self.inbox.put_order(Drop(reason))

@@ -133,7 +133,7 @@ class Session:
         self.stop()
         if self._thread.is_alive():
             raise RuntimeError(f"the image in work takes more than {JOIN_TIMEOUT:g} s")
-        self.intake.ring.clear()
+        self.intake.ring.clear("the node was deactivated")
         self._tracker.reset()
         self._statistics.clear_windows()
 

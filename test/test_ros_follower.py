@@ -238,14 +238,27 @@ def test_a_box_for_the_newest_image_of_a_camera_that_stopped_is_not_used(rig: Ri
     assert rig.tracker.values == [2, 2]
 
 
-@pytest.mark.parametrize("order", [Drop("the stamps jumped back"), Enable(False)])
-def test_a_box_that_waits_is_refused_when_what_it_waits_for_cannot_come(
-    rig: Rig, order: Drop | Enable
+def refusals(rig: Rig) -> list[str]:
+    """What the status said of boxes that were not used."""
+    return [one.reason for one in rig.reports if one.reason.startswith("box refused: ")]
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        (Drop("reset by ~/reset"), "reset by ~/reset"),
+        (Drop("the image stamps jumped back"), "the image stamps jumped back"),
+        (Enable(False), "disabled by ~/enable"),
+    ],
+)
+def test_a_box_that_waits_is_refused_with_what_dropped_it(
+    rig: Rig, order: Drop | Enable, why: str
 ) -> None:
     rig.feed(3)
     rig.start(stamp=4 / RATE)
     rig.order(order)
-    assert rig.refused == ["box_frame_missing"]
+    assert rig.refused == ["box_dropped"]
+    assert refusals(rig) == [f"box refused: dropped before it could be used: {why}"]
     rig.order(Enable(True))
     rig.feed()
     assert rig.state is State.IDLE
@@ -357,6 +370,17 @@ def test_another_shape_drops_the_target_and_says_why(rig: Rig) -> None:
     assert rig.state is State.IDLE
     assert rig.reports[-1].reason == "the image changed from 64x48 to 64x64"
     assert shown(rig) == [False, False]
+
+
+def test_another_shape_drops_a_box_that_waits_and_says_why(rig: Rig) -> None:
+    rig.feed()
+    rig.start()
+    rig.start(stamp=3 / RATE)
+    rig.feed(size=(64, 64))
+    assert rig.refused == ["box_dropped"]
+    assert refusals(rig) == [
+        "box refused: dropped before it could be used: the image changed from 64x48 to 64x64"
+    ]
 
 
 def test_an_unusable_image_is_counted_and_costs_nothing(rig: Rig) -> None:

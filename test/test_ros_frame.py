@@ -98,9 +98,23 @@ def test_the_newest_stamp_is_of_a_stamped_frame() -> None:
         made.find(round(6.1 * SECOND))
 
 
+def test_a_box_on_a_cleared_frame_is_told_why_it_is_gone() -> None:
+    made = ring(seconds=2.0)
+    made.clear("the image size changed to 20x20")
+    for n in (6, 7, 8):
+        made.append(frame(n, float(n)))
+    with pytest.raises(
+        Rejected, match=r"3\.00 s old; .* 2\.00 s \(the image size changed to 20x20\)"
+    ):
+        made.find(5 * SECOND)
+    made.append(frame(9, 9.0))  # the limits took frames since
+    with pytest.raises(Rejected, match=r"4\.00 s old; .* 2\.00 s \(ring_seconds"):
+        made.find(5 * SECOND)
+
+
 def test_empty_and_cleared() -> None:
     made = ring()
-    made.clear()
+    made.clear("reset")
     assert made.find(0) is None
     assert made.find(SECOND) is None
     assert made.after(0) == []
