@@ -86,7 +86,7 @@ class FrameRing:
             None if it has not arrived yet.
 
         Raises:
-            Rejected: `box_too_old` or `box_in_future`.
+            Rejected: `box_stamped`, `box_too_old` or `box_in_future`.
         """
         with self._lock:
             frames, begins = list(self._frames), self._begins
@@ -94,10 +94,16 @@ class FrameRing:
             return None
         if stamp == 0:
             return frames[-1]
+        stamps = [frame.stamp for frame in frames if frame.stamp]
+        if not stamps:
+            raise Rejected(
+                "box_stamped",
+                "the images carry no stamps, so the box's stamp names none of them: send the box "
+                "with stamp 0, which is the newest image",
+            )
         nearest = min(frames, key=lambda frame: abs(frame.stamp - stamp))
         if nearest.stamp == stamp:
             return nearest
-        stamps = [frame.stamp for frame in frames if frame.stamp] or [0]
         # not the first and the largest: a clock that was ahead may have been put right since
         oldest, newest = min(stamps), stamps[-1]
         if stamp < oldest:

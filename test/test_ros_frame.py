@@ -98,6 +98,18 @@ def test_the_newest_stamp_is_of_a_stamped_frame() -> None:
         made.find(round(6.1 * SECOND))
 
 
+@pytest.mark.parametrize("stamp", [1, SECOND // 2, 1_700_000_000 * SECOND])
+def test_a_stamped_box_on_unstamped_images_is_told_so(stamp: int) -> None:
+    made = FrameRing(10.0, 10_000)
+    for n in (1, 2):
+        made.append(frame(n, 0.0))
+    with pytest.raises(Rejected, match=r"images carry no stamps.*stamp 0") as refusal:
+        made.find(stamp)
+    assert refusal.value.reason == "box_stamped"
+    newest = made.find(0)
+    assert newest and newest.sequence == 2
+
+
 def test_a_box_on_a_cleared_frame_is_told_why_it_is_gone() -> None:
     made = ring(seconds=2.0)
     made.clear("the image size changed to 20x20")
