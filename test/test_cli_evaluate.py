@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from synthetic import moving_boxes, tiny_model, write_sequence
 
+import siamkd_core
 from siamkd_core.cli import main
+from siamkd_core.cli.evaluate import DECIDING_MODULES
 from siamkd_core.modelfile import read_card
 from siamkd_core.sequences import read_boxes
 
@@ -88,6 +91,49 @@ def test_chosen_sequences(data: Path, tmp_path: Path) -> None:
     model, output = tiny_model(tmp_path / "model"), tmp_path / "out"
     assert evaluate(data, model, output, "--sequences", "one") == 0
     assert [path.name for path in (output / "tiny").glob("*.txt")] == ["one.txt"]
+
+
+PACKAGE = Path(siamkd_core.__file__).parent
+NOT_DECIDING = {
+    "config": "makes the card's parameters, whose values are stored beside a run",
+    "tracker_config": "names and checks those parameters",
+    "device": "its choice of device and precision is stored beside a run",
+    "errors": "words",
+    "sequences": "the data; like the images themselves, only their number and first box are stored",
+    "layout": "as sequences, of which it finds the files",
+}
+
+
+def imported(module: str) -> Iterator[str]:
+    """Modules of the package that one imports anywhere in its code, but not for its types alone."""
+    waiting: list[ast.AST] = [ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))]
+    names: list[str] = []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module} imports relatively, which is not followed here"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        waiting += ast.iter_child_nodes(node)
+    for name in names:
+        package, *inside = name.split(".")
+        if package == PACKAGE.name and inside:  # a module, or something out of one
+            yield inside[0]
+
+
+def test_results_are_stale_after_an_edit_of_any_module_that_can_change_a_box() -> None:
+    reached, waiting = set[str](), ["tracker", "evaluate"]
+    while waiting:
+        if (module := waiting.pop()) not in reached:
+            reached.add(module)
+            waiting += imported(module)
+    assert len(set(DECIDING_MODULES)) == len(DECIDING_MODULES)
+    assert set(DECIDING_MODULES).isdisjoint(NOT_DECIDING)
+    assert reached == set(DECIDING_MODULES) | set(NOT_DECIDING)
 
 
 @pytest.mark.parametrize(
