@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from siamkd_core.comparison import Cost
 from siamkd_core.errors import ConfigError
@@ -12,16 +13,22 @@ from siamkd_core.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MARKERS = "os^D"
+COLUMNS = 4
+"""Of the legend."""
+
 
 def plot(costs: Sequence[Cost]) -> bytes:
     """PNG of AUC against milliseconds a frame and against megabytes, both on logarithmic axes.
 
+    The marker tells the architecture, the colour backbone and head too; a legend names them.
     A model whose accuracy is not known has its place on these axes, a dotted line, and no point.
 
     Raises:
         ConfigError: no model has an accuracy.
     """
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     known = [cost.accuracy.auc for cost in costs if cost.accuracy]
@@ -35,13 +42,15 @@ def plot(costs: Sequence[Cost]) -> bytes:
         ("milliseconds a frame, median", [1e3 * cost.timing.median for cost in costs]),
         ("size of the file, MB", [cost.complexity.file_bytes / 1e6 for cost in costs]),
     )
-    families = list(dict.fromkeys(cost.family for cost in costs))
+    looks = _looks(costs)
+    rows = math.ceil(len(looks) / COLUMNS)
+    grid = figure.add_gridspec(2, len(panels), height_ratios=(1, 0.06 * rows))
     low, high = min(known), max(known)
     room = max(high - low, 0.05)
-    for place, (label, values) in enumerate(panels, 1):
-        axes = figure.add_subplot(1, len(panels), place)
+    for place, (label, values) in enumerate(panels):
+        axes = figure.add_subplot(grid[0, place])
         for cost, value in zip(costs, values, strict=True):
-            _show(axes, cost, value, f"C{families.index(cost.family)}")
+            _show(axes, cost, value, looks[cost.family])
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -51,18 +60,41 @@ def plot(costs: Sequence[Cost]) -> bytes:
         axes.set_xlabel(label)
         axes.set_ylabel("AUC")
         axes.grid(alpha=0.3, which="both")
+    below = figure.add_subplot(grid[1, :])
+    below.set_axis_off()
+    points = {cost.family for cost in costs if cost.accuracy}
+    handles = [
+        Line2D([], [], linestyle="", **look)
+        if family in points
+        else Line2D([], [], linestyle=":", color=look["color"])
+        for family, look in looks.items()
+    ]
+    below.legend(handles, list(looks), loc="center", ncol=COLUMNS, fontsize=9, frameon=False)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110)
     return out.getvalue()
 
 
-def _show(axes: Axes, cost: Cost, value: float, colour: str) -> None:
+def _looks(costs: Sequence[Cost]) -> dict[str, dict[str, Any]]:
+    """Marker and colour of each family, in words; one architecture has one marker."""
+    families = sorted({cost.family for cost in costs})
+    kinds = sorted({family.partition(",")[0] for family in families})
+    return {
+        family: {
+            "marker": MARKERS[kinds.index(family.partition(",")[0]) % len(MARKERS)],
+            "color": f"C{number}",
+        }
+        for number, family in enumerate(families)
+    }
+
+
+def _show(axes: Axes, cost: Cost, value: float, look: dict[str, Any]) -> None:
     if cost.accuracy:
-        axes.plot(value, cost.accuracy.auc, "o", color=colour)
+        axes.plot(value, cost.accuracy.auc, **look)
         place = (value, cost.accuracy.auc)
         axes.annotate(cost.name, place, (5, 5), textcoords="offset points", fontsize=8)
         return
-    axes.axvline(value, color=colour, linestyle=":")
+    axes.axvline(value, color=look["color"], linestyle=":")
     across = axes.get_xaxis_transform()
     axes.text(
         value, 0.02, f" {cost.name}, not measured", transform=across, rotation=90, fontsize=8,

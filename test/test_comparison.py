@@ -284,6 +284,39 @@ def test_recipes_of_one_stem_are_two_networks(tmp_path, capsys, monkeypatch):
     assert "a recipe of siamkd train is needed" in capsys.readouterr().err
 
 
+def test_the_plot_tells_families_apart_and_names_them(monkeypatch):
+    drawn, legends = {}, []
+    plotted, legend = Axes.plot, Axes.legend
+
+    def look(line):
+        return line.get_marker(), line.get_color()
+
+    def note_point(self, x, y, *args, **kwargs):
+        (line,) = plotted(self, x, y, *args, **kwargs)
+        drawn[y] = look(line)
+
+    def note_legend(self, handles, names, **kwargs):
+        legends.append(dict(zip(names, handles, strict=True)))
+        return legend(self, handles, names, **kwargs)
+
+    monkeypatch.setattr(Axes, "plot", note_point)
+    monkeypatch.setattr(Axes, "legend", note_legend)
+    families = ["siamrpn, alexnet, depthwise", "siamfc, alexnet", "siamfc, efficientnet"]
+    costs = [
+        replace(SMALL, name=f"{n}", family=family, accuracy=Accuracy(0.5 + n / 10, 0.5))
+        for n, family in enumerate([*families, families[0]])
+    ]
+    plot([*costs, BIG])
+    (named,) = legends
+    assert set(named) == {*families, BIG.family}
+    assert [drawn[cost.accuracy.auc] for cost in costs] == [look(named[c.family]) for c in costs]
+    markers = {family: named[family].get_marker() for family in families}
+    assert markers[families[1]] == markers[families[2]] != markers[families[0]]
+    assert len({look(line) for line in named.values()}) == len(named)
+    # no model of this one has a point
+    assert named[BIG.family].get_linestyle() == ":"
+
+
 def test_the_plot_has_a_point_a_measured_model(monkeypatch):
     points, lines = [], []
     monkeypatch.setattr(Axes, "plot", lambda self, x, y, *a, **k: points.append((x, y)))
