@@ -25,13 +25,12 @@ from typing import Any
 
 from latency_run import Run
 from patch_scene import SIDE, place, write_clip
+from tiny_model import tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 2.0
 """Seconds at the start that are not counted: discovery, first allocations."""
 PATIENCE = 60.0
-TINY = (8, 8, 8, 8, 8)
-"""Channels of the model `tiny`."""
 
 
 def main() -> int:
@@ -86,7 +85,7 @@ def measure_all(args: argparse.Namespace) -> str:
     pairs = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = tiny_model(folder) if args.model == "tiny" else args.model
+        model = tiny_model(folder / "models") if args.model == "tiny" else args.model
         for size in sizes:
             clip = write_clip(folder / f"{size[0]}x{size[1]}", *size)
             for rate in args.rates:
@@ -100,28 +99,6 @@ def measure_all(args: argparse.Namespace) -> str:
     )
     transport = "default transport" if args.default_transport else "config/fastdds.xml"
     return report(command, transport, pairs)
-
-
-def tiny_model(folder: Path) -> Path:
-    """A SiamFC of a few channels with random weights: enough to follow the scene's vivid patch."""
-    import torch
-
-    from siamkd_core.modelfile import ModelCard, save_model
-    from siamkd_core.siamfc import SiamFC
-    from siamkd_core.tracker_config import ScoreConfig, TrackerConfig
-
-    torch.manual_seed(0)
-    network = SiamFC(TINY)
-    count = sum(parameter.numel() for parameter in network.parameters())
-    card = ModelCard(
-        "tiny",
-        "siamfc",
-        TINY,
-        count,
-        tracker=TrackerConfig(scales=1),
-        score=ScoreConfig(slope=0.0, bias=2.0),
-    )
-    return save_model(network, card, folder / "models")
 
 
 def measure(
