@@ -97,5 +97,35 @@ def test_a_shape_that_follows_and_one_that_does_not(
     assert plot_shape.main(call) == 0
     assert "log w/h nan" in capsys.readouterr().out
     (tmp_path / "odd.txt").write_text("1,2,three,4\n")
-    for bad in ("gone=nowhere.txt", f"odd={tmp_path / 'odd.txt'}"):
+    (tmp_path / "long.txt").write_text("1,2,3,4\n" * 7)
+    for bad in ("gone=nowhere.txt", f"odd={tmp_path / 'odd.txt'}", f"long={tmp_path / 'long.txt'}"):
         assert plot_shape.main([str(sequence), bad, "--output", str(picture)]) == 2
+
+
+def test_ratios_are_medians_of_the_frames_where_the_place_is_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sequence = tmp_path / "boat"
+    (sequence / "img").mkdir(parents=True)
+    for n in range(5):
+        cv2.imwrite(str(sequence / "img" / f"{n}.png"), np.zeros((60, 60, 3), np.uint8))
+    (sequence / "groundtruth.txt").write_text("nan,nan,nan,nan\n" * 5)
+    # the second target is 40 wide and 10 high, around (30, 30)
+    truth = ["10,25,40,10"] * 4 + ["nan,nan,nan,nan"]
+    (sequence / "groundtruth_2.txt").write_text("\n".join(truth) + "\n")
+    boxes = [
+        "20,20,20,20",  # 1/4 of the true shape, as large
+        "10,15,40,30",  # 1/3 and the root of 3
+        "30,10,40,40",  # 1/4 and 2; the centre half the true width away
+        "-100,25,80,10",  # elsewhere
+        "10,25,40,10",  # nobody knows
+    ]
+    (tmp_path / "own.txt").write_text("\n".join(boxes) + "\n")
+    away = ["80,25,40,10"] * 5
+    (tmp_path / "away.txt").write_text("\n".join(away) + "\n")
+    call = [str(sequence), f"own={tmp_path / 'own.txt'}", f"away={tmp_path / 'away.txt'}"]
+    assert plot_shape.main([*call, "--annotation", "groundtruth_2.txt", "--ratios"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "own: aspect ratio 0.25 and size 1.73 of the true, 3 frames"
+    assert said[3] == "away: no frame with the centre in place"
+    assert not list(tmp_path.glob("*.png"))

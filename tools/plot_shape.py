@@ -1,11 +1,13 @@
 """Width over height of a target, frame by frame: the truth, and the boxes that trackers gave.
 
     python tools/plot_shape.py SEQUENCE NAME=BOXES [NAME=BOXES ...] --output shape.png
+    python tools/plot_shape.py SEQUENCE NAME=BOXES [NAME=BOXES ...] --ratios
 
 SEQUENCE is a folder with groundtruth.txt; BOXES is what the demo writes (boxes.csv of a folder of
 the same images) or what `siamkd evaluate` writes (x,y,w,h a line). Prints for each the correlation
 of the logarithm of its shape with that of the true one (nan where one never changes), and the mean
-IoU of the frames it has.
+IoU of the frames it has. With --ratios also how its shape, width / height, and its size, the root
+of the area, compare with the true ones where the place is right: the medians of tracked over true.
 """
 
 from __future__ import annotations
@@ -22,22 +24,37 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from siamkd_core.box import iou
+from siamkd_core.box import iou, present
 from siamkd_core.errors import SiamkdError
-from siamkd_core.sequences import read_sequence
+from siamkd_core.metrics import center_error
+from siamkd_core.sequences import read_boxes, read_sequence
 
 Boxes = NDArray[np.float64]
+NEAR = 0.5
+"""Of the true size: a centre that is no further off is in the right place."""
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Shape of a target over time, true and tracked.")
     parser.add_argument("sequence", type=Path, help="folder with the images and groundtruth.txt")
     parser.add_argument("boxes", nargs="+", metavar="NAME=BOXES", help="of a tracker")
-    parser.add_argument("--output", type=Path, required=True, help="picture")
+    parser.add_argument(
+        "--annotation",
+        default="groundtruth.txt",
+        metavar="FILE",
+        help="the true boxes in SEQUENCE (groundtruth.txt; groundtruth_2.txt: its second target)",
+    )
+    parser.add_argument(
+        "--ratios",
+        action="store_true",
+        help="print shape and size over the true ones, medians of the frames whose centre is no "
+        "further off than half the true size",
+    )
+    parser.add_argument("--output", type=Path, help="picture")
     args = parser.parse_args(argv)
     try:
-        truth = np.array(read_sequence(args.sequence).boxes, np.float64)
-        found = {name: read_boxes(path, len(truth)) for name, path in map(named, args.boxes)}
+        truth = read_sequence(args.sequence, args.annotation).boxes
+        found = {name: tracked(path, len(truth)) for name, path in map(named, args.boxes)}
     except SiamkdError as error:
         print(f"plot_shape: {error}", file=sys.stderr)
         return 2
@@ -45,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     axes = figure.add_subplot()
     axes.plot(shape(truth), color="black", linewidth=2, label="truth")
     for name, boxes in found.items():
-        both = ~np.isnan(shape(truth)) & ~np.isnan(shape(boxes))
+        both = present(truth) & present(boxes)
         if both.sum() < 2:
             print(
                 f"plot_shape: {name} has fewer than two boxes of {args.sequence}", file=sys.stderr
@@ -57,12 +74,16 @@ def main(argv: list[str] | None = None) -> int:
             f"{name}: correlation of log w/h {related:.2f}, mean IoU {overlap:.3f}, "
             f"{both.sum()} frames"
         )
-        frames = np.flatnonzero(~np.isnan(shape(boxes)))
+        if args.ratios:
+            near = center_error(boxes, truth, normalised=True) <= NEAR
+            print(f"{name}: {ratios(truth[near], boxes[near])}")
+        frames = np.flatnonzero(present(boxes))
         axes.plot(frames, shape(boxes)[frames], linewidth=1.2, label=name)
     axes.set(yscale="log", xlabel="frame", ylabel="width / height", title=args.sequence.name)
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(args.output, bbox_inches="tight")
+    if args.output:
+        figure.savefig(args.output, bbox_inches="tight")
     return 0
 
 
@@ -73,15 +94,17 @@ def named(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def read_boxes(path: Path, frames: int) -> Boxes:
+def tracked(path: Path, frames: int) -> Boxes:
     """(frames, 4) boxes; nan where the file has none."""
     boxes = np.full((frames, 4), np.nan)
+    if path.suffix != ".csv":
+        lines = read_boxes(path)
+        if len(lines) > frames:
+            raise SiamkdError(f"{path} has {len(lines)} boxes, the sequence {frames} images")
+        boxes[: len(lines)] = lines
+        return boxes
     try:
         with path.open(encoding="utf-8") as file:
-            if path.suffix != ".csv":
-                lines = [[float(value) for value in line.split(",")] for line in file]
-                boxes[: len(lines)] = lines[:frames]
-                return boxes
             for row in csv.DictReader(file):
                 if row["x"] and int(row["frame"]) < frames:
                     boxes[int(row["frame"])] = [float(row[key]) for key in "xywh"]
@@ -92,6 +115,15 @@ def read_boxes(path: Path, frames: int) -> Boxes:
 
 def shape(boxes: Boxes) -> Boxes:
     return boxes[:, 2] / boxes[:, 3]
+
+
+def ratios(truth: Boxes, boxes: Boxes) -> str:
+    """Medians of tracked over true, in words."""
+    if not len(truth):
+        return "no frame with the centre in place"
+    aspect = np.median(shape(boxes) / shape(truth))
+    size = np.median(np.sqrt(boxes[:, 2:].prod(axis=1) / truth[:, 2:].prod(axis=1)))
+    return f"aspect ratio {aspect:.2f} and size {size:.2f} of the true, {len(truth)} frames"
 
 
 def correlation(one: Boxes, other: Boxes) -> float:
