@@ -241,7 +241,7 @@ def test_scores_that_nothing_trains_are_refused(config):
         replace(config, losses=boxes)
 
 
-@pytest.mark.parametrize("name", ["dstrpn", "dstrpn_resnet18"])
+@pytest.mark.parametrize("name", ["dstrpn", "dstrpn_sharing", "dstrpn_resnet18"])
 def test_the_committed_recipes_are_whole(name):
     path = RECIPES / f"{name}.yaml"
     recipe, text = load_yaml(DistillConfig, path), path.read_text()
