@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -90,6 +90,7 @@ class DistillTask(PairTask):
         precise = resolve_precision(told, device) if told else dtype
         facts = {key: getattr(card, key) for key in ("name", "sha256", "parameters")}
         taught = {"teacher": {**facts, "precision": short(precise)}}
+        pairs = cache(partial(sample, config, data))
         pupils = [
             fresh(
                 one.name,
@@ -100,7 +101,7 @@ class DistillTask(PairTask):
                 one.backbone,
                 one.pretrained,
                 one.head,
-                partial(sample, config, data),
+                pairs,
             )
             for one in config.students
         ]

@@ -72,9 +72,10 @@ class StudentConfig:
         pretrained: start the backbone from an image classifier, see
             :mod:`siamkd_core.pretrained`.
         start_from: shipped name or path of a model of the same backbone, widths and head to start
-            from; of one of another architecture, only the backbone is taken, and for the backbone
-            ``efficientnet_slim`` what is left of an ``efficientnet``, see
-            :mod:`siamkd_core.prune`. Empty for random weights.
+            from; of one of another architecture, only the backbone is taken (a siamrpn's
+            ``alexnet`` may start from a siamfc's), and for the backbone ``efficientnet_slim`` what
+            is left of an ``efficientnet`` and of a depth-wise head, fitted on pairs of the data,
+            see :mod:`siamkd_core.prune`. Empty for random weights.
         share: weight of what it learns from the other students; 0: nothing. The paper's small
             student has 1 and its large one beta, 0.5 in a public re-implementation and remembered
             to be the paper's.

@@ -105,9 +105,11 @@ def eliminate(moments: Moments, weights: Tensor, count: int) -> tuple[Tensor, Te
     """
     weights = weights.double()
     ridge = RIDGE * moments.covariance.diagonal().mean().clamp(min=1e-12)
-    inverse = torch.linalg.inv(moments.covariance + ridge * torch.eye(weights.shape[1]))
+    inverse = torch.linalg.inv(
+        moments.covariance + ridge * torch.eye(weights.shape[1], device=weights.device)
+    )
     weights = weights + (moments.cross - weights @ moments.covariance) @ inverse
-    left = torch.ones(weights.shape[1], dtype=torch.bool)
+    left = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
     for _ in range(weights.shape[1] - count):
         diagonal = inverse.diagonal()
         cost = torch.where(left, weights.square().sum(0) / diagonal.clamp(min=1e-300), torch.inf)
@@ -152,10 +154,13 @@ def _prune_block(full: Block, slim: Block, targets: list[Tensor], inputs: list[T
     assert isinstance(project, nn.Conv2d) and isinstance(out, nn.BatchNorm2d)
     assert out.running_var is not None
     deviation = (out.running_var + out.eps).sqrt()
-    scale = out.weight / deviation
-    scale = torch.where(scale.abs() > 1e-3 * scale.abs().max(), scale, scale.abs().max())
+    true = out.weight / deviation
+    # a norm that gives next to nothing must not be divided by
+    greatest = true.abs().max()
+    greatest = torch.where(greatest > 0, greatest, 1.0)
+    scale = torch.where(true.abs() > 1e-3 * greatest, true, greatest)
     kept, weights = eliminate(
-        moments, project.weight.flatten(1) * scale[:, None], cast(nn.Conv2d, ours[-2]).in_channels
+        moments, project.weight.flatten(1) * true[:, None], cast(nn.Conv2d, ours[-2]).in_channels
     )
     state = theirs.state_dict()
     tail = len(theirs) - 2
@@ -189,7 +194,8 @@ def _prune_neck(
     before = leading @ (convolution.weight.flatten(1) * scale[:, None])
     _, weights = eliminate(moments, before, before.shape[1])
     narrow.weight.copy_(weights[..., None, None])
-    # what the norm is given has these statistics, so that it does the same while it learns
+    # about the statistics that the norm is given, so that it does nearly the same while it learns:
+    # the network cuts off the border, and interpolates between cells of stride 16
     bare.running_mean.copy_(weights @ moments.inputs)
     bare.running_var.copy_((weights @ moments.covariance * weights).sum(1))
     bare.weight.copy_((bare.running_var + bare.eps).sqrt())

@@ -42,10 +42,12 @@ def prune_head(
     full.eval()
     slim.eval()
     basis = torch.block_diag(*bases)
-    for theirs, ours in ((full.score, slim.score), (full.box, slim.box)):
-        _prune_branch(theirs, ours, basis, exemplars, search)
-    full.train(modes[0])
-    slim.train(modes[1])
+    try:
+        for theirs, ours in ((full.score, slim.score), (full.box, slim.box)):
+            _prune_branch(theirs, ours, basis, exemplars, search)
+    finally:
+        full.train(modes[0])
+        slim.train(modes[1])
 
 
 def _prune_branch(

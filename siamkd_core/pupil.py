@@ -75,8 +75,8 @@ def fresh(
     fitted_on: Callable[[], Sample] = no_sample,
 ) -> Pupil:
     """A network with random weights; or with those of the model ``start_from``, its backbone's
-    alone where it is of another architecture, or what is left of them in a slim backbone; or
-    (``pretrained``) with those of an image classifier in the backbone.
+    alone where it is of another architecture, or what is left of them in a slim backbone and a
+    narrower depth-wise head; or (``pretrained``) with those of an image classifier in the backbone.
 
     The weights depend on these arguments alone, not on what else a run trains. ``fitted_on`` makes
     what a slim network is fitted on, see :func:`siamkd_core.prune.prune`.
@@ -91,16 +91,22 @@ def fresh(
     torch.manual_seed(seed)
     network = build_network(card)
     card = replace(card, parameters=count_parameters(network))
+
+    def pairs() -> Sample:
+        made = fitted_on()
+        check_backbone_takes(card, made.search.shape[-1])
+        return made
+
     if pretrained:
         return Pupil(
-            network, card, {"pretrained": load_pretrained(network, lambda: fitted_on().search)}
+            network, card, {"pretrained": load_pretrained(network, lambda: pairs().search)}
         )
     if not start_from:
         return Pupil(network, card, {})
     source, base = load_model(start_from)
     origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
     if card.backbone == f"{base.backbone}{PRUNED}":
-        part = _start_pruned(network, card, source, base, fitted_on())
+        part = _start_pruned(network, card, source, base, pairs())
         return Pupil(network, card, {"started_from": {**origin, "part": part}})
     same = base.architecture == card.architecture
     if (base.backbone, base.widths) != (card.backbone, card.widths) or (

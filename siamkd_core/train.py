@@ -33,9 +33,10 @@ class TrainConfig(RecipeConfig):
         pretrained: start the backbone from an image classifier, see
             :mod:`siamkd_core.pretrained`.
         start_from: shipped name or path of a model of the same backbone, widths and head to
-            fine-tune; of one of another architecture, only the backbone is taken, and for the
-            backbone ``efficientnet_slim`` what is left of an ``efficientnet``, see
-            :mod:`siamkd_core.prune`. Empty for random weights.
+            fine-tune; of one of another architecture, only the backbone is taken (a siamrpn's
+            ``alexnet`` may start from a siamfc's), and for the backbone ``efficientnet_slim`` what
+            is left of an ``efficientnet`` and of a depth-wise head, fitted on pairs of the data,
+            see :mod:`siamkd_core.prune`. Empty for random weights.
     """
 
     name: str = "siamfc"

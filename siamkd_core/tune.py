@@ -70,9 +70,10 @@ def anchored(sequence: Sequence, every: int, frames: int) -> list[Sequence]:
     """Runs from several starts, as VOT 2020 has them: many starts tell two settings apart better
     than one, which an early failure decides.
 
-    Every so many frames there is an anchor; from the first frame with a target at or after it, a
-    run goes to the end of the sequence or, where that is longer, back to its beginning. Runs must
-    be long: what drifts slowly (scale, an exemplar that adapts) does not show in 60 frames.
+    Every so many frames there is an anchor; from the first frame with a target from there to the
+    next one, a run goes to the end of the sequence or, where that is longer, back to its
+    beginning. Runs must be long: what drifts slowly (scale, an exemplar that adapts) does not show
+    in 60 frames.
 
     Args:
         sequence: of a target.

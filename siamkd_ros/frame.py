@@ -13,6 +13,7 @@ SECOND = 1_000_000_000
 # A box may name a frame that is still on its way to us, or that was lost to us.
 AHEAD = SECOND
 LIMITS = "ring_seconds, ring_megabytes"
+FIRST = "no image came before"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class FrameRing:
         """`limit` is in bytes."""
         self._frames: deque[Frame] = deque()
         self._bytes = 0
-        self._begins = LIMITS  # why it goes back no further
+        self._begins = FIRST  # why it goes back no further
         self._lock = threading.Lock()
         self.seconds = seconds
         self.limit = limit
@@ -113,10 +114,11 @@ class FrameRing:
                 f"frames go back {(newest - oldest) / SECOND:.2f} s ({begins})",
             )
         if stamp > newest + AHEAD:
+            anew = "" if begins in (FIRST, LIMITS) else f" ({begins})"
             raise Rejected(
                 "box_in_future",
                 f"the box's stamp is {(stamp - newest) / SECOND:.2f} s ahead of the newest image: "
-                "it must be the stamp of the image it was drawn on, or 0",
+                f"it must be the stamp of the image it was drawn on, or 0{anew}",
             )
         if stamp > newest:
             return None

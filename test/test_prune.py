@@ -73,6 +73,18 @@ def test_channels_that_never_change_go_and_nothing_is_lost(full, images):
     assert torch.allclose(response(half.eval(), images), response(full, images), rtol=1e-3)
 
 
+def test_a_norm_that_gives_nothing_is_not_divided_by(full, images):
+    """One channel of a block, and all of another's."""
+    with torch.no_grad():
+        full.stages[3][1].layers[-1].weight[2] = 0
+        full.stages[4][1].layers[-1].weight.zero_()
+    same = EfficientNet(WIDTHS).eval()
+    prune(full, same, images)
+    assert torch.allclose(response(same, images), response(full, images), rtol=1e-3)
+    prune(full, half := halved().eval(), images)
+    assert torch.isfinite(response(half, images)).all()
+
+
 def test_channels_that_are_copies_go_and_the_others_do_their_part(full, images):
     """Each channel inside of a block has a copy, of another weight in what the block gives."""
     for stage in full.stages[1:]:
@@ -234,14 +246,27 @@ def test_a_siamrpn_starts_from_what_is_left_of_one_or_of_a_siamfc(tmp_path, pair
         new_card("rpn", "siamrpn", WIDTHS, "efficientnet", head),
         new_card("fc", "siamfc", WIDTHS, "efficientnet"),
     )
-    for network, card, part in zip((rpn, fc), cards, ("pruned", "backbone, pruned"), strict=True):
-        path = str(save_model(network, card, tmp_path))
+    paths = [
+        str(save_model(net, card, tmp_path)) for net, card in zip((rpn, fc), cards, strict=True)
+    ]
+    for path, part in zip(paths, ("pruned", "backbone, pruned"), strict=True):
         pupil = fresh("s", "siamrpn", widths, 0, path, SLIM_NAME, head=narrow, fitted_on=pairs)
         assert pupil.origin["started_from"]["part"] == part
         assert pupil.network.head_config == narrow
-    wider, path = HeadConfig("depthwise", 7), str(tmp_path / "rpn.safetensors")
+    crops = Sample(torch.rand(4, 3, 127, 127) * 255, torch.rand(4, 3, 143, 143) * 255)
+    made = [
+        fresh("s", "siamrpn", WIDTHS, 0, path, SLIM_NAME, head=head, fitted_on=lambda: crops)
+        for path in paths
+    ]
+    with torch.no_grad():
+        expected, pruned, other = (
+            network.eval()(*crops)[:, 0].flatten() for network in (rpn, *(m.network for m in made))
+        )
+    assert torch.corrcoef(torch.stack((expected, pruned)))[0, 1] > 0.9
+    assert torch.corrcoef(torch.stack((expected, other)))[0, 1] < 0.5  # a head of its own
+    wider = HeadConfig("depthwise", 7)
     with pytest.raises(ConfigError, match="head of 7 is not what is left of rpn, a siamrpn of"):
-        fresh("s", "siamrpn", widths, 0, path, SLIM_NAME, head=wider, fitted_on=pairs)
+        fresh("s", "siamrpn", widths, 0, paths[0], SLIM_NAME, head=wider, fitted_on=pairs)
 
 
 def test_the_slim_plan_has_the_full_ones_geometry():

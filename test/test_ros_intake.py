@@ -55,5 +55,15 @@ def test_a_box_from_before_a_jump_of_time_is_told_of_it(intake: Intake) -> None:
         [Drop("the image stamps jumped back (a bag that starts again?)")],
         intake.ring.find(0),
     )
+    with pytest.raises(Rejected, match=r"49\.90 s ahead .* \(the image stamps jumped back"):
+        intake.ring.find(100 * SECOND)
+    # the image that told of the jump was refused
     with pytest.raises(Rejected, match=r" old; .* \(the image stamps jumped back"):
         intake.ring.find(50 * SECOND)
+
+
+def test_a_box_on_an_image_from_before_the_first_is_told_so(intake: Intake) -> None:
+    for seconds in (7.0, 8.0):
+        show(intake, seconds)
+    with pytest.raises(Rejected, match=r"go back 1\.00 s \(no image came before\)"):
+        intake.ring.find(6 * SECOND)

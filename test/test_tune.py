@@ -54,6 +54,7 @@ def test_sequences_weigh_the_same_whatever_their_runs(tmp_path, tiny_model):
     alone = [[try_config(tracker, tracker.config, [[run]]) for run in each] for each in runs]
     found = try_config(tracker, tracker.config, runs)
     assert found == pytest.approx((np.mean(alone[0]) + alone[1][0]) / 2)
+    assert found != pytest.approx(np.mean([*alone[0], *alone[1]]), abs=1e-4)
 
 
 def test_the_best_trial_goes_to_the_card_and_a_second_call_resumes(tmp_path, tiny_model, capsys):
