@@ -148,7 +148,7 @@ def test_validation_by_tracking_is_the_evaluation(data, tmp_path):
     sequence = read_sequence(data / "tracks" / "moving")
     shortened = replace(sequence, frames=sequence.frames[:4], boxes=sequence.boxes[:4])
     tracker = load_tracker(path, "cpu", "float32")
-    expected = try_config(tracker, tracker.card.tracker, [shortened])
+    expected = try_config(tracker, tracker.card.tracker, [[shortened]])
     assert read_card(path).training["best_epoch"]["score"] == pytest.approx(expected, abs=1e-6)
 
 
