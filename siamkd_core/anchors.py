@@ -52,13 +52,49 @@ def anchor_boxes(search_size: int) -> Tensor:
     Raises:
         ConfigError: see :func:`check_search_size`.
     """
+    sides = torch.tensor(anchor_sides(), dtype=torch.float32)
+    return resized(_cells(search_size), sides.T[:, :, None, None])
+
+
+def exemplar_anchors(shapes: Tensor, search_size: int) -> Tensor:
+    """One anchor a cell, with the shape of the exemplar's target (our own choice).
+
+    A delta of 0 then says "as it was given" of whatever box a target was given with. Relative to
+    :func:`anchor_boxes` a network has to know the ratio of that box, which a square crop does not
+    show.
+
+    Args:
+        shapes: (N, 2) float, width and height of the exemplars' targets in pixels of their crops,
+            above 0.
+        search_size: side of the search crops in pixels.
+
+    Returns:
+        (N, 4, 1, R, R) float32.
+
+    Raises:
+        ConfigError: see :func:`check_search_size`.
+    """
+    anchors = _cells(search_size).to(shapes.device)
+    return resized(anchors.expand(len(shapes), -1, -1, -1, -1), shapes[:, :, None, None, None])
+
+
+def resized(boxes: Tensor, sides: Tensor) -> Tensor:
+    """Boxes (..., 4, A, R, R) of other ``sides``, (..., 2, A, 1, 1), about the same centres."""
+    x, y, w, h = boxes.unbind(-4)
+    wide, high = sides.unbind(-4)
+    return torch.stack(
+        torch.broadcast_tensors(x + (w - wide) / 2, y + (h - high) / 2, wide, high), -4
+    )
+
+
+@lru_cache(maxsize=8)
+def _cells(search_size: int) -> Tensor:
+    """(4, 1, R, R) float32: one of side 0 a cell."""
     check_search_size(search_size)
     cells = response_size(search_size)
     centre = search_size / 2 + (torch.arange(cells) - cells // 2) * float(STRIDE)
-    w, h = torch.tensor(anchor_sides(), dtype=torch.float32).T[:, :, None, None].unbind()
-    cx, cy = centre[None, None, :], centre[None, :, None]
-    boxes = torch.broadcast_tensors(cx - w / 2, cy - h / 2, w, h)
-    return torch.stack(boxes)
+    x, y = centre.expand(1, cells, cells), centre[:, None].expand(1, cells, cells)
+    return torch.stack([x, y, torch.zeros_like(x), torch.zeros_like(x)])
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
@@ -67,13 +103,13 @@ def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
 
     Args:
         boxes: (N, 4) float.
-        anchors: (4, A, R, R) float.
+        anchors: (4, A, R, R) or (N, 4, A, R, R) float.
 
     Returns:
         (N, 4, A, R, R) float.
     """
     x, y, w, h = boxes.T[:, :, None, None, None]
-    ax, ay, aw, ah = anchors
+    ax, ay, aw, ah = anchors.unbind(-4)
     return torch.stack(
         [
             (x + w / 2 - ax - aw / 2) / aw,
@@ -90,13 +126,13 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
 
     Args:
         deltas: (N, 4, A, R, R) float.
-        anchors: (4, A, R, R) float.
+        anchors: (4, A, R, R) or (N, 4, A, R, R) float.
 
     Returns:
         (N, 4, A, R, R) float, x, y, w, h.
     """
     dx, dy, dw, dh = deltas.unbind(1)
-    ax, ay, aw, ah = anchors
+    ax, ay, aw, ah = anchors.unbind(-4)
     w = aw * dw.clamp(-MAX_LOG, MAX_LOG).exp()
     h = ah * dh.clamp(-MAX_LOG, MAX_LOG).exp()
     return torch.stack([ax + aw / 2 + dx * aw - w / 2, ay + ah / 2 + dy * ah - h / 2, w, h], 1)

@@ -19,6 +19,7 @@ from siamkd_core.image import Image
 from siamkd_core.pipeline import Look
 from siamkd_core.search import Found, search_of
 from siamkd_core.siamfc import EXEMPLAR_SIZE
+from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import SearchConfig
 
 
@@ -36,10 +37,13 @@ class DevicePipeline:
     Args:
         backend: runs the network.
         config: of the tracker.
+        head: of a siamrpn.
     """
 
-    def __init__(self, backend: TorchBackend, config: SearchConfig) -> None:
-        self.search = search_of(config)
+    def __init__(
+        self, backend: TorchBackend, config: SearchConfig, head: HeadConfig | None = None
+    ) -> None:
+        self.search = search_of(config, head)
         self._backend = backend
         self._factors = self.search.factors().tolist()
         self._crops = self._buffer(len(self._factors), config.search_size)
@@ -57,14 +61,19 @@ class DevicePipeline:
 
     @torch.inference_mode()
     def look(
-        self, view: _View, exemplar: Tensor, square: Square, size: tuple[float, float]
+        self,
+        view: _View,
+        exemplar: Tensor,
+        square: Square,
+        size: tuple[float, float],
+        shape: tuple[float, float],
     ) -> Look:
         squares = [square._replace(side=square.side * factor) for factor in self._factors]
         crops = crop_squares(*view, squares, self._crops)
         self._clock.mark(0)
         answer = self._backend.response(exemplar, crops)
         self._clock.mark(1)
-        found = self.search.find(answer, size)
+        found = self.search.find(answer, size, shape)
         result = torch.stack([answer.isfinite().all().double(), *(v.double() for v in found)])
         self._clock.mark(2)
         finite, *values = fetch(result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from siamkd_core.losses.adaptive_hard import adaptive_hard
 from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.sharing import decayed, sharing_gate
 from siamkd_core.losses.target_response import target_response
-from siamkd_core.modelfile import find_model, load_model, read_card
+from siamkd_core.modelfile import ModelCard, find_model, load_model, read_card
 from siamkd_core.pair_task import PairTask
 from siamkd_core.pupil import check_backbone_takes, fresh, sample
 from siamkd_core.run import run
@@ -58,6 +58,17 @@ def with_teacher(config: DistillConfig) -> DistillConfig:
             f"{config.teacher_sha256[:12]}...: bring that file back, or remove teacher_sha256"
         )
     return replace(config, teacher_sha256=found)
+
+
+def _check_anchors(teacher: ModelCard, students: Sequence[ModelCard]) -> None:
+    """Raise ConfigError unless the deltas of teacher and students are relative to the same."""
+    for one in students:
+        if one.head and teacher.head and one.head.shaped != teacher.head.shaped:
+            raise ConfigError(
+                f"{one.name} has a {one.head.kind} head and its teacher {teacher.name} a "
+                f"{teacher.head.kind} one, whose anchors are others: both must be pixelwise, or "
+                "neither"
+            )
 
 
 class DistillTask(PairTask):
@@ -105,9 +116,10 @@ class DistillTask(PairTask):
             )
             for one in config.students
         ]
+        _check_anchors(card, [one.card for one in pupils])
         pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
         super().__init__(config, data, device, dtype, commit, pupils)
-        self.teaching = family_of(card.architecture, config, precise)
+        self.teaching = family_of(card.architecture, config, precise, card.head)
         self.config = config
         self.students = {one.name: one for one in config.students}
         # not among the networks: nothing trains it, saves it or puts it into training mode

@@ -71,6 +71,7 @@ class EfficientNet(nn.Module):
     Attributes:
         plan: the stages of a network of all five.
         channels: C.
+        levels: how many strides the features have.
     """
 
     def __init__(self, widths: Sequence[int], plan: Sequence[Stage] = STAGES) -> None:
@@ -99,6 +100,7 @@ class EfficientNet(nn.Module):
             nn.Sequential(nn.Conv2d(level, neck, 1, bias=False), nn.BatchNorm2d(neck))
             for level in levels
         )
+        self.levels = len(levels)
         self.channels = neck * len(levels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

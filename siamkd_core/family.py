@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from siamkd_core.errors import ConfigError
 from siamkd_core.recipe import RecipeConfig
+from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.task import Batch
 
 
@@ -91,13 +92,16 @@ def images(batch: Batch) -> tuple[Tensor, Tensor]:
     return exemplar, search
 
 
-def family_of(architecture: str, config: RecipeConfig, dtype: torch.dtype) -> Family:
+def family_of(
+    architecture: str, config: RecipeConfig, dtype: torch.dtype, head: HeadConfig | None = None
+) -> Family:
     """The family that a model card's ``architecture`` names.
 
     Args:
         architecture: of the card.
         config: the recipe, for what labels and losses need.
         dtype: that the networks compute in.
+        head: of a siamrpn, for its anchors.
 
     Raises:
         ConfigError: it cannot be trained, or not with this recipe.
@@ -108,7 +112,8 @@ def family_of(architecture: str, config: RecipeConfig, dtype: torch.dtype) -> Fa
     if architecture == "siamfc":
         return SiamFCFamily(config.label_radius, dtype)
     if architecture == "siamrpn":
-        return SiamRPNFamily(config.pairs.search_size, config.box_weight, dtype)
+        shaped = head is not None and head.shaped
+        return SiamRPNFamily(config.pairs.search_size, config.box_weight, dtype, shaped)
     raise ConfigError(
         f"the architecture {architecture!r} cannot be trained; known: siamfc, siamrpn"
     )

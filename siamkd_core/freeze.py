@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from siamkd_core.errors import ConfigError
 
@@ -76,3 +78,16 @@ def _below(name: str, layers: frozenset[str]) -> bool:
     """Whether a parameter's or module's dotted name is one of the layers or inside one."""
     parts = name.split(".")
     return any(".".join(parts[:n]) in layers for n in range(1, len(parts) + 1))
+
+
+@contextmanager
+def settled(network: nn.Module) -> Iterator[None]:
+    """The BatchNorms of ``network`` with their running statistics, unchanged, as in evaluation."""
+    learning = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
+    for module in learning:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in learning:
+            module.train()

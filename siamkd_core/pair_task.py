@@ -48,7 +48,8 @@ class PairTask:
         self.networks = nn.ModuleDict({one.card.name: one.network for one in pupils})
         self.cards = {one.card.name: one.card for one in pupils}
         self.origins = {one.card.name: one.origin for one in pupils}
-        self.family = family_of(pupils[0].card.architecture, config, dtype)
+        card = pupils[0].card
+        self.family = family_of(card.architecture, config, dtype, card.head)
         self.samples = PairDataset(
             find_sources(data, config.pairs),
             config.pairs,

@@ -104,7 +104,8 @@ class Pair(TypedDict):
     """exemplar (3, 127, 127) and search (3, S, S) uint8 BGR; offset (2,) float32: the exemplar's
     target, x, y from the centre of the search region in its pixels, nan in a negative pair (it is
     not there); box (4,) float32: x, y, w, h of that target in the search region's pixels (of a
-    rotated one: the box around it), nan likewise; identity (2,) int64: number of the sequence or
+    rotated one: the box around it), nan likewise; shape (2,) float32: width and height of the
+    exemplar's target in the exemplar's pixels; identity (2,) int64: number of the sequence or
     still that the exemplar and the search region were cut from, two different ones in a negative
     pair; number () int64: of the pair."""
 
@@ -112,6 +113,7 @@ class Pair(TypedDict):
     search: Tensor
     offset: Tensor
     box: Tensor
+    shape: Tensor
     identity: Tensor
     number: Tensor
 
@@ -366,6 +368,7 @@ class PairDataset(Dataset[Pair]):
             search=crops[1],
             offset=torch.tensor([np.nan] * 2 if negative else shift, dtype=torch.float32),
             box=torch.tensor([np.nan] * 4 if negative else boxes[1], dtype=torch.float32),
+            shape=torch.tensor(boxes[0][2:], dtype=torch.float32),
             number=torch.tensor(number),
             identity=torch.tensor([exemplar.identity, search.identity]),
         )

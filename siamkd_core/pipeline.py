@@ -17,6 +17,7 @@ from siamkd_core.crop import Square, crop_square, mean_colour
 from siamkd_core.image import Image
 from siamkd_core.search import Found, Search, search_of
 from siamkd_core.siamfc import EXEMPLAR_SIZE
+from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import SearchConfig
 
 
@@ -52,7 +53,14 @@ class Pipeline(Protocol):
         """An exemplar of what the square shows."""
         ...
 
-    def look(self, view: Any, exemplar: Any, square: Square, size: tuple[float, float]) -> Look:
+    def look(
+        self,
+        view: Any,
+        exemplar: Any,
+        square: Square,
+        size: tuple[float, float],
+        shape: tuple[float, float],
+    ) -> Look:
         """Search for an exemplar.
 
         Args:
@@ -60,6 +68,7 @@ class Pipeline(Protocol):
             exemplar: of :meth:`embed`, or a blend of such.
             square: the search region of factor 1, see :meth:`Search.factors`.
             size: the target's width and height in pixels of its crop.
+            shape: those it was given with, in pixels of its exemplar.
         """
         ...
 
@@ -75,10 +84,13 @@ class HostPipeline:
     Args:
         backend: runs the network.
         config: of the tracker.
+        head: of a siamrpn.
     """
 
-    def __init__(self, backend: Backend, config: SearchConfig) -> None:
-        self.search = search_of(config)
+    def __init__(
+        self, backend: Backend, config: SearchConfig, head: HeadConfig | None = None
+    ) -> None:
+        self.search = search_of(config, head)
         self._backend = backend
         self._size = config.search_size
 
@@ -88,7 +100,14 @@ class HostPipeline:
     def embed(self, view: _View, square: Square) -> Any:
         return self._backend.embed_exemplar(_crop(view, square, EXEMPLAR_SIZE))
 
-    def look(self, view: _View, exemplar: Any, square: Square, size: tuple[float, float]) -> Look:
+    def look(
+        self,
+        view: _View,
+        exemplar: Any,
+        square: Square,
+        size: tuple[float, float],
+        shape: tuple[float, float],
+    ) -> Look:
         crops = np.stack(
             [
                 _crop(view, square._replace(side=square.side * factor), self._size)
@@ -100,7 +119,7 @@ class HostPipeline:
         responded = time.perf_counter()
         found = None
         if np.isfinite(answer).all():
-            found = Found(*map(float, self.search.find(answer, size)))
+            found = Found(*map(float, self.search.find(answer, size, shape)))
         return Look(found, responded - start, time.perf_counter() - responded)
 
 

@@ -31,6 +31,10 @@ FIRST = 1
 """Stages before the first whose features are used."""
 
 
+EXEMPLAR_SIDE = 7
+"""Cells of the side of an exemplar of 127 px."""
+
+
 class ResNet(nn.Module):
     """(N, 3, H, W) float, BGR 0..255, sides 8k + 7 -> (N, L C, k - 8, k - 8) at stride 8.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from siamkd_core.anchors import encode, overlap
+from siamkd_core.anchors import encode, overlap, resized
 
 POSITIVE_IOU, NEGATIVE_IOU = 0.6, 0.3
 MOST_POSITIVES, SAMPLED = 16, 64
@@ -32,12 +32,19 @@ def rpn_targets(boxes: Tensor, numbers: Tensor, anchors: Tensor) -> RpnTargets:
     many as make 64 together. Without a target all are negative. Which ones depends on the pair's
     number alone, not on its batch, process or device.
 
+    Anchors of the exemplar's shape, (N, 4, 1, R, R), are judged by their places alone: their IoU is
+    that of the target's box moved there. One a cell, they must learn whatever change of shape there
+    is, not leave it to an anchor that has it.
+
     Args:
         boxes: (N, 4) float, x, y, w, h of the targets in the search crop; nan without one.
         numbers: (N,) int64 of the pairs.
-        anchors: (4, A, R, R) float.
+        anchors: (4, A, R, R) float of :func:`siamkd_core.anchors.anchor_boxes`, or (N, 4, 1, R, R)
+            of :func:`siamkd_core.anchors.exemplar_anchors`.
     """
-    iou = overlap(boxes, anchors).nan_to_num(0.0)
+    shaped = anchors.ndim == 5
+    judged = resized(anchors, boxes[:, 2:, None, None, None]) if shaped else anchors
+    iou = overlap(boxes, judged).nan_to_num(0.0)
     rank = random_ranks(numbers, iou[0].numel()).view_as(iou)
     positive = _first(iou > POSITIVE_IOU, rank, torch.full_like(numbers, MOST_POSITIVES))
     left = SAMPLED - positive.flatten(1).sum(1)

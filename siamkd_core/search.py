@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from siamkd_core.arrays import Array, Scalar
 from siamkd_core.locate import locate, scale_factors
 from siamkd_core.select_box import select_box
+from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import RpnTrackerConfig, SearchConfig, TrackerConfig
 
 
@@ -36,13 +37,14 @@ class Search(Protocol):
         """(N,) sides of the crops to look at, relative to that of the search region."""
         ...
 
-    def find(self, answer: Array, size: tuple[float, float]) -> Found:
+    def find(self, answer: Array, size: tuple[float, float], shape: tuple[float, float]) -> Found:
         """Read the network's answer to those crops.
 
         Args:
             answer: of :meth:`siamkd_core.backend.Backend.respond`, or the same as a tensor; then
                 what is found are tensors on its device, and nothing waits for their values.
             size: the target's width and height in pixels of a crop of factor 1.
+            shape: those it was given with, in pixels of the exemplar.
         """
         ...
 
@@ -62,7 +64,7 @@ class ScaleSearch:
     def factors(self) -> NDArray[np.float64]:
         return scale_factors(self.config)
 
-    def find(self, answer: Array, size: tuple[float, float]) -> Found:
+    def find(self, answer: Array, size: tuple[float, float], shape: tuple[float, float]) -> Found:
         place = locate(answer, self.config)
         growth = 1 + self.config.scale_rate * (place.scale - 1)
         dx, dy = place.dx * place.scale, place.dy * place.scale
@@ -75,16 +77,21 @@ class ScaleSearch:
 
 
 class AnchorSearch:
-    """SiamRPN's: one crop, both sides on their own."""
+    """SiamRPN's: one crop, both sides on their own.
 
-    def __init__(self, config: RpnTrackerConfig) -> None:
-        self.config = config
+    Args:
+        config: the tracker's parameters.
+        shaped: whether the anchors have the shape that the target was given with.
+    """
+
+    def __init__(self, config: RpnTrackerConfig, shaped: bool = False) -> None:
+        self.config, self.shaped = config, shaped
 
     def factors(self) -> NDArray[np.float64]:
         return np.ones(1)
 
-    def find(self, answer: Array, size: tuple[float, float]) -> Found:
-        box = select_box(answer[0], size, self.config)
+    def find(self, answer: Array, size: tuple[float, float], shape: tuple[float, float]) -> Found:
+        box = select_box(answer[0], size, self.config, shape if self.shaped else None)
         grow_w, grow_h = box.w / size[0], box.h / size[1]
         return Found(box.dx, box.dy, grow_w, grow_h, box.value, box.peak)
 
@@ -94,9 +101,9 @@ class AnchorSearch:
         return np.clip(growth, limits[0], limits[1])
 
 
-def search_of(config: SearchConfig) -> Search:
-    """The search that these parameters belong to."""
+def search_of(config: SearchConfig, head: HeadConfig | None = None) -> Search:
+    """The search that these parameters, and the head of a siamrpn, belong to."""
     if isinstance(config, RpnTrackerConfig):
-        return AnchorSearch(config)
+        return AnchorSearch(config, head is not None and head.shaped)
     assert isinstance(config, TrackerConfig)
     return ScaleSearch(config)

@@ -62,7 +62,7 @@ class SiamFC(SiameseNetwork):
             raise ValueError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
         self.widths = tuple(int(w) for w in widths)
         self.backbone = BACKBONES[backbone](self.widths)
-        self.adjust = _Adjust() if backbone != "alexnet" else nn.Identity()
+        self.adjust = Adjust() if backbone != "alexnet" else nn.Identity()
 
     def kernels(self, features: Tensor) -> Tensor:
         """The features themselves."""
@@ -81,7 +81,9 @@ class SiamFC(SiameseNetwork):
         return response
 
 
-class _Adjust(nn.Module):
+class Adjust(nn.Module):
+    """Gain and bias of a response, which learn; float32 out."""
+
     def __init__(self) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.tensor(2.0))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,8 @@ from siamkd_core.anchors import ANCHORS
 from siamkd_core.efficientnet import SLIM, EfficientNet
 from siamkd_core.errors import ConfigError
 from siamkd_core.network import SiameseNetwork
-from siamkd_core.resnet import ResNet
+from siamkd_core.pixelwise_head import PixelwiseHead
+from siamkd_core.resnet import EXEMPLAR_SIDE, ResNet
 from siamkd_core.xcorr import correlate_channels, correlate_kernels
 
 T = TypeVar("T")
@@ -43,7 +44,8 @@ class HeadConfig:
 
     Attributes:
         kind: ``upchannel`` (SiamRPN: a kernel for each number of each anchor) or ``depthwise``
-            (SiamRPN++: a kernel a channel, far smaller).
+            (SiamRPN++: a kernel a channel, far smaller) or ``pixelwise`` (our own, see
+            :class:`siamkd_core.pixelwise_head.PixelwiseHead`).
         width: channels that are correlated.
     """
 
@@ -55,6 +57,12 @@ class HeadConfig:
             raise ConfigError(f"head.kind must be one of {', '.join(_HEADS)}, got {self.kind!r}")
         if self.width < 1:
             raise ConfigError(f"head.width must be at least 1, got {self.width}")
+
+    @property
+    def shaped(self) -> bool:
+        """Whether it has one anchor a cell, of the exemplar's shape
+        (:func:`siamkd_core.anchors.exemplar_anchors`)."""
+        return self.kind == "pixelwise"
 
 
 class SiamRPN(SiameseNetwork):
@@ -91,10 +99,14 @@ class SiamRPN(SiameseNetwork):
         features = BACKBONES[backbone](self.widths)
         self.backbone, self.channels = features, features.channels
         kind, width = _HEADS[self.head_config.kind], self.head_config.width
-        self.head: UpChannelHead | DepthwiseHead | LevelsHead
+        self.head: Head | LevelsHead
         if isinstance(features, ResNet):
+            if kind is PixelwiseHead:
+                kind = partial(PixelwiseHead, side=EXEMPLAR_SIDE)
             each = features.channels // features.levels
             self.head = LevelsHead([kind(each, width) for _ in range(features.levels)])
+        elif kind is PixelwiseHead and isinstance(features, EfficientNet):
+            self.head = PixelwiseHead(features.channels, width, features.levels)
         else:
             self.head = kind(features.channels, width)
 
@@ -177,7 +189,7 @@ class LevelsHead(nn.Module):
         heads: of one kind and width.
     """
 
-    def __init__(self, heads: Sequence[UpChannelHead | DepthwiseHead]) -> None:
+    def __init__(self, heads: Sequence[Head]) -> None:
         super().__init__()
         self.heads = nn.ModuleList(heads)
         self.score_weight = nn.Parameter(torch.zeros(len(heads)))
@@ -199,8 +211,8 @@ class LevelsHead(nn.Module):
         # no matrix product, whose operands autocast would cast down
         return (weights[:, None, :, None, None, None] * answers).sum(0)
 
-    def _each(self, parts: Iterable[T]) -> Iterator[tuple[UpChannelHead | DepthwiseHead, T]]:
-        heads = (cast("UpChannelHead | DepthwiseHead", head) for head in self.heads)
+    def _each(self, parts: Iterable[T]) -> Iterator[tuple[Head, T]]:
+        heads = (cast("Head", head) for head in self.heads)
         return zip(heads, parts, strict=True)
 
 
@@ -228,7 +240,9 @@ def _layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     )
 
 
-_HEADS: dict[str, type[UpChannelHead] | type[DepthwiseHead]] = {
+Head: TypeAlias = UpChannelHead | DepthwiseHead | PixelwiseHead
+_HEADS: dict[str, Callable[[int, int], Head]] = {
     "upchannel": UpChannelHead,
     "depthwise": DepthwiseHead,
+    "pixelwise": PixelwiseHead,
 }

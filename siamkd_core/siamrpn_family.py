@@ -7,9 +7,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from siamkd_core.anchors import anchor_boxes, decode, overlap
+from siamkd_core.anchors import anchor_boxes, decode, exemplar_anchors, overlap
 from siamkd_core.distributed import predecessors, share_of_mean
 from siamkd_core.family import Answer, images
+from siamkd_core.freeze import settled
 from siamkd_core.losses.rpn import anchor_cross_entropy, box_smooth_l1
 from siamkd_core.losses.rpn_soft import Predictions, rpn_divergence
 from siamkd_core.rpn_targets import RpnTargets, rpn_targets
@@ -28,13 +29,21 @@ class SiamRPNFamily:
         search_size: side of the search crops in pixels.
         box_weight: weight of the boxes' loss against the scores', whoever teaches them.
         dtype: that the features are computed in.
+        shaped: whether the anchors have the exemplar's shape.
 
     Raises:
         ConfigError: a search size that anchors do not fit.
     """
 
-    def __init__(self, search_size: int, box_weight: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        search_size: int,
+        box_weight: float,
+        dtype: torch.dtype,
+        shaped: bool = False,
+    ) -> None:
         self.anchors = anchor_boxes(search_size)
+        self.search_size, self.shaped = search_size, shaped
         self.box_weight, self.dtype = box_weight, dtype
 
     def channels(self, network: nn.Module) -> int:
@@ -76,9 +85,13 @@ class SiamRPNFamily:
         return self._divergence(receiver, provider, batch, temperature, detach)
 
     def strange_loss(self, network: nn.Module, answer: Answer, batch: Batch) -> Tensor:
-        """Of the anchors that are drawn from the pair: those on its target must say no as well."""
+        """Of the anchors that are drawn from the pair: those on its target must say no as well.
+
+        The head's norms take their running statistics for it and do not learn from it: two that do
+        not belong together are less alike, and statistics of both kinds bias the answer to one.
+        """
         siamrpn = cast(SiamRPN, network)
-        with self._precision(answer.search):
+        with self._precision(answer.search), settled(siamrpn.head):
             kernels = siamrpn.kernels(predecessors(answer.exemplar))
             logits = siamrpn.respond(kernels, answer.search)[:, 0]
         drawn = self.targets(batch)
@@ -92,7 +105,7 @@ class SiamRPNFamily:
     def hits(self, answer: Answer, batch: Batch) -> Tensor:
         """1 where the box of the highest logit overlaps the target's by half or more."""
         assert answer.deltas is not None
-        iou = overlap(batch["box"], decode(answer.deltas, self._anchors(answer.deltas)))
+        iou = overlap(batch["box"], decode(answer.deltas, self._anchors(batch)))
         peak = answer.logits.flatten(1).argmax(1, keepdim=True)
         return (iou.flatten(1).gather(1, peak).squeeze(1) >= 0.5).float()
 
@@ -101,8 +114,7 @@ class SiamRPNFamily:
 
     def targets(self, batch: Batch) -> RpnTargets:
         """The anchors that each pair of a batch is learnt from, the same whenever asked."""
-        boxes = batch["box"]
-        return rpn_targets(boxes, batch["number"], self._anchors(boxes))
+        return rpn_targets(batch["box"], batch["number"], self._anchors(batch))
 
     def _divergence(
         self, learner: Answer, source: Answer, batch: Batch, temperature: float, detach: bool
@@ -117,9 +129,13 @@ class SiamRPNFamily:
             detach,
         )
 
-    def _anchors(self, where: Tensor) -> Tensor:
-        if self.anchors.device != where.device:
-            self.anchors = self.anchors.to(where.device)
+    def _anchors(self, batch: Batch) -> Tensor:
+        """(4, A, R, R) or (N, 4, 1, R, R)."""
+        if self.shaped:
+            return exemplar_anchors(batch["shape"], self.search_size)
+        where = batch["box"].device
+        if self.anchors.device != where:
+            self.anchors = self.anchors.to(where)
         return self.anchors
 
     def _precision(self, where: Tensor) -> torch.autocast:

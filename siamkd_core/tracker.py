@@ -60,6 +60,7 @@ class _Target:
     cy: float
     w: float
     h: float
+    shape: tuple[float, float]  # first width and height, pixels of the exemplar's crop
 
 
 class Tracker:
@@ -104,7 +105,9 @@ class Tracker:
         height, width = image.shape[:2]
         box = check_target_box(box, width, height)
         exemplar = self._pipeline.embed(self._pipeline.take(image), _exemplar_square(box))
-        self._target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h)
+        pixel = exemplar_side(box.w, box.h) / EXEMPLAR_SIZE
+        shape = (box.w / pixel, box.h / pixel)
+        self._target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h, shape)
         self._unlearnt = None
 
     def move_to(self, box: Box) -> None:
@@ -153,6 +156,7 @@ class Tracker:
             target.exemplar,
             Square(target.cx, target.cy, side),
             (target.w / pixel, target.h / pixel),
+            target.shape,
         )
         looked = time.perf_counter()
         found = look.found
@@ -228,8 +232,8 @@ def _exemplar_square(box: Box) -> Square:
 def _pipeline_for(backend: Backend, card: ModelCard) -> Pipeline:
     """On a GPU everything stays there; on a CPU OpenCV crops faster."""
     if isinstance(backend, TorchBackend) and backend.device.type == "cuda":
-        return DevicePipeline(backend, card.tracker)
-    return HostPipeline(backend, card.tracker)
+        return DevicePipeline(backend, card.tracker, card.head)
+    return HostPipeline(backend, card.tracker, card.head)
 
 
 def load_tracker(

@@ -75,18 +75,22 @@ class RpnTrackerConfig(SearchConfig):
             :mod:`siamkd_core.select_box`.
         size_rate: share of the chosen box's width and height that is taken over where its score is
             1 and nothing changed.
+        vote: cells on each side of the chosen box's whose boxes count too; 0: none, as published.
     """
 
     search_size: int = 271
     window: float = 0.40
     penalty_k: float = 0.16
     size_rate: float = 0.30
+    vote: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_search_size(self.search_size)
         if self.penalty_k < 0 or not 0 <= self.size_rate <= 1:
             raise ConfigError("penalty_k >= 0 and size_rate in 0..1 are needed")
+        if self.vote < 0:
+            raise ConfigError(f"vote must not be negative, got {self.vote}")
 
 
 @dataclass(frozen=True)

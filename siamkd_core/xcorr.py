@@ -35,6 +35,20 @@ def correlate_kernels(kernels: Tensor, search: Tensor) -> Tensor:
     return _one_by_one(out, *kernels.shape[:2])
 
 
+def correlate_pixels(exemplar: Tensor, search: Tensor) -> Tensor:
+    """Products of every cell of an exemplar with every cell of its search regions (pixel-wise
+    correlation; Yan et al., "Alpha-Refine", 2021).
+
+    Args:
+        exemplar: (M, C, h, w) float.
+        search: (N, C, H, W) float, N a multiple of M.
+
+    Returns:
+        (N, h w, H, W) float; the exemplar's cells row by row.
+    """
+    return correlate_kernels(exemplar.flatten(2).transpose(1, 2)[..., None, None], search)
+
+
 def correlate_channels(exemplar: Tensor, search: Tensor) -> Tensor:
     """:func:`cross_correlate` of each channel alone (SiamRPN++, section 3.3).
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from siamkd_core.anchors import anchor_boxes, anchor_sides, decode, encode, overlap
+from siamkd_core.anchors import (
+    anchor_boxes,
+    anchor_sides,
+    decode,
+    encode,
+    exemplar_anchors,
+    overlap,
+    resized,
+)
 from siamkd_core.box import iou
 from siamkd_core.errors import ConfigError
 
@@ -47,6 +55,35 @@ def test_the_middle_anchor_lies_on_the_middle_of_the_crop():
 def test_a_size_without_a_middle_cell_is_refused(size):
     with pytest.raises(ConfigError, match="127 plus a multiple of 16"):
         anchor_boxes(size)
+    with pytest.raises(ConfigError, match="127 plus a multiple of 16"):
+        exemplar_anchors(torch.ones(1, 2), size)
+
+
+def test_anchors_of_the_exemplars_shape_lie_on_the_cells_of_the_others():
+    shapes = torch.tensor([[30.0, 90.0], [64.0, 64.0]])
+    found = exemplar_anchors(shapes, 271)
+    assert found.shape == (2, 4, 1, 19, 19)
+    for n, (w, h) in enumerate(shapes.tolist()):
+        for row, column in ((0, 0), (9, 9), (3, 17)):
+            cx, cy = looped(271, 19)[0, row, column, :2]
+            assert found[n, :, 0, row, column].tolist() == [cx - w / 2, cy - h / 2, w, h]
+    assert torch.equal(found[1, :, 0], anchor_boxes(271)[:, 2])
+
+
+def test_a_box_of_other_sides_keeps_its_centre():
+    anchors = exemplar_anchors(torch.tensor([[30.0, 90.0]]), 255)
+    wide = resized(anchors, torch.tensor([[50.0, 20.0]])[:, :, None, None, None])
+    assert torch.equal(wide, exemplar_anchors(torch.tensor([[50.0, 20.0]]), 255))
+
+
+def test_deltas_relative_to_anchors_of_each_pair():
+    anchors = exemplar_anchors(torch.tensor([[40.0, 80.0], [64.0, 32.0]]), 255)
+    boxes = torch.tensor([[100.0, 90.0, 50.0, 80.0], [10.0, 200.0, 120.0, 30.0]])
+    deltas = encode(boxes, anchors)
+    for n in range(2):
+        assert torch.allclose(deltas[n : n + 1], encode(boxes[n : n + 1], anchors[n]))
+    back = decode(deltas, anchors)
+    assert torch.allclose(back, boxes[:, :, None, None, None].expand_as(back), atol=1e-3)
 
 
 def test_encoding_and_decoding_equal_plain_arithmetic():

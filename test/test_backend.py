@@ -19,7 +19,15 @@ def trained_looking(network):
     return network.eval()
 
 
-@pytest.mark.parametrize("kind", ["siamfc", "upchannel", "depthwise"])
+SHAPES = {
+    "siamfc": (3, 7, 7),
+    "upchannel": (3, 5, 5, 7, 7),
+    "depthwise": (3, 5, 5, 7, 7),
+    "pixelwise": (3, 5, 1, 7, 7),
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
 def test_folding_batch_norm_does_not_change_the_answer(kind):
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
@@ -35,7 +43,7 @@ def test_folding_batch_norm_does_not_change_the_answer(kind):
         ).numpy()
     backend = TorchBackend(network, "cpu", "float32")
     found = backend.respond(backend.embed_exemplar(z), x)
-    assert found.shape == ((3, 7, 7) if kind == "siamfc" else (3, 5, 5, 7, 7))
+    assert found.shape == SHAPES[kind]
     near = 2e-3 * np.abs(expected).max()
     assert found == pytest.approx(expected.reshape(found.shape), abs=near)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in backend.network.modules())

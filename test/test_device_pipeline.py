@@ -27,7 +27,7 @@ from siamkd_core.tracker import Tracker
 from siamkd_core.tracker_config import TrackerConfig
 
 WIDTHS = (4, 8, 8, 8, 4)
-KINDS = ["siamfc", "upchannel", "depthwise"]
+KINDS = ["siamfc", "upchannel", "depthwise", "pixelwise"]
 BOX = Box(60.0, 50.0, 40.0, 30.0)
 ADAPTING = {"exemplar_share": 0.4, "exemplar_score": 0.0}
 
@@ -44,7 +44,9 @@ def model(kind: str) -> tuple[Any, ModelCard]:
         with torch.no_grad():
             for name, weights in network.head.named_parameters():
                 weights.mul_(0.2 if "exemplar" in name or "mix" in name else 1)
-    return network.eval(), replace(card, tracker=replace(card.tracker, **ADAPTING))
+    voting = {"vote": 2} if kind == "pixelwise" else {}
+    tracker = replace(card.tracker, **ADAPTING, **voting)
+    return network.eval(), replace(card, tracker=tracker)
 
 
 def frames(count: int = 12, size: tuple[int, int] = (180, 240)) -> list[np.ndarray]:
@@ -63,7 +65,8 @@ def frames(count: int = 12, size: tuple[int, int] = (180, 240)) -> list[np.ndarr
 def pair(network: Any, card: ModelCard, precision: str = "float32") -> tuple[Tracker, Tracker]:
     """One through OpenCV, one that stays on the device, here the CPU."""
     backend = TorchBackend(network, "cpu", precision)
-    return Tracker(backend, card), Tracker(backend, card, DevicePipeline(backend, card.tracker))
+    device = DevicePipeline(backend, card.tracker, card.head)
+    return Tracker(backend, card), Tracker(backend, card, device)
 
 
 def assert_same_boxes(one: Tracker, other: Tracker, images: list[np.ndarray]) -> None:
@@ -230,7 +233,7 @@ def test_nothing_but_one_fetch_reads_from_the_device(
     backend = TorchBackend(network, "cpu", "float32")
     backend.device = torch.device("meta")
     backend.network.to("meta")
-    tracker = Tracker(backend, card, DevicePipeline(backend, card.tracker))
+    tracker = Tracker(backend, card, DevicePipeline(backend, card.tracker, card.head))
     fetched: list[torch.Tensor] = []
 
     def fetch(result: torch.Tensor) -> list[float]:

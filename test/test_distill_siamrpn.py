@@ -11,6 +11,7 @@ from synthetic import tiny_model
 from torch.utils.data import default_collate
 from training_support import TRACKS, write_tracks
 
+from siamkd_core.anchors import exemplar_anchors
 from siamkd_core.cli import main
 from siamkd_core.complexity import complexity
 from siamkd_core.config import load_yaml, to_mapping
@@ -234,6 +235,31 @@ def test_a_head_that_is_missing_or_too_much_is_named(config, data, tmp_path):
         replace(DULL, head=HeadConfig("sideways"))
 
 
+def test_anchors_of_the_exemplars_shape_are_taught_by_such_alone(config, data, tmp_path):
+    torch.manual_seed(6)
+    card = new_card("shaped", "siamrpn", (4, 8, 8, 8, 6), head=HeadConfig("pixelwise", 6))
+    teacher = save_model(settle(build_network(card)), card, tmp_path)
+    alike = replace(DULL, head=HeadConfig("pixelwise", 4))
+    config = replace(config, teacher=str(teacher), students=(alike, INTELLIGENT))
+    with pytest.raises(
+        ConfigError, match="intelligent has a upchannel head and its teacher shaped"
+    ):
+        make(config, data)
+    other = replace(alike, name="other")
+    task = make(replace(config, students=(alike, other), sharing=SharingConfig("literal")), data)
+    batch = batch_of(task)
+    task.start_epoch(0)
+    losses = task.losses(task.networks, batch)
+    anchors = exemplar_anchors(batch["shape"], PAIRS.search_size)
+    positive = rpn_targets(batch["box"], batch["number"], anchors).positive
+    with torch.no_grad():
+        taught = outputs(load_model(teacher)[0].eval(), batch)[2]
+        learnt = outputs(task.networks["dull"], batch)[2]
+    assert learnt.logits.shape == (4, 1, 9, 9)
+    expected = rpn_divergence(learnt, taught, positive, 1.0, config.box_weight, BETA)
+    assert losses["dull/teacher_soft"].item() == pytest.approx(expected.mean().item(), rel=1e-4)
+
+
 def test_scores_that_nothing_trains_are_refused(config):
     # the adaptive-hard loss is that of the boxes
     boxes = TermsConfig(teacher_soft=0.0, adaptive_hard=1.0)
@@ -256,6 +282,8 @@ def test_the_recipe_as_a_user_runs_it(config, data, tmp_path, capsys):
     """The committed recipe, only smaller."""
     values = yaml.safe_load((RECIPES / "dstrpn.yaml").read_text())
     values["students"][0] |= {"widths": [4, 2, 4, 4, 3], "start_from": ""}
+    # as its teacher here, which has fixed anchors
+    values["students"][0]["head"] = {"kind": "depthwise", "width": 4}
     values["students"] = values["students"][:1]
     values |= {"teacher": config.teacher, "pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0}
     values |= {"pairs_per_epoch": 8, "validation_pairs": 0, "freeze": []}

@@ -190,6 +190,7 @@ def test_the_boxes_of_a_pair_lie_on_its_targets(data):
             expected = [box.y, box.x, box.y + box.h, box.x + box.w]
             assert found == pytest.approx(expected, abs=2.5)
         assert detail.pair["box"].tolist() == pytest.approx(detail.boxes[1])
+        assert detail.pair["shape"].tolist() == pytest.approx(detail.boxes[0][2:])
         assert detail.pair["number"] == number
 
 

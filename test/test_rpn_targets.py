@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from siamkd_core.anchors import anchor_boxes
+from siamkd_core.anchors import anchor_boxes, exemplar_anchors
 from siamkd_core.box import iou
 from siamkd_core.rpn_targets import random_ranks, rpn_targets
 
@@ -36,6 +36,26 @@ def test_a_pair_without_a_target_teaches_negatives_alone():
     drawn = rpn_targets(BOXES, NUMBERS, ANCHORS)
     assert not drawn.positive[3].any() and torch.isfinite(drawn.deltas).all()
     assert not drawn.deltas[3].any()
+
+
+def test_an_anchor_of_the_exemplars_shape_is_judged_by_its_place():
+    """However much larger the target is than the exemplar's was, the cells on it are positive."""
+    boxes = torch.tensor([[103.5, 103.5, 64, 64], [85.5, 115.5, 100, 40]])
+    numbers = NUMBERS[:2]
+    drawn = [
+        rpn_targets(boxes, numbers, exemplar_anchors(torch.full((2, 2), side), 271))
+        for side in (20.0, 64.0)
+    ]
+    for one in drawn:
+        assert one.positive.shape == (2, 1, 19, 19)
+        assert one.positive[:, 0, 9, 9].all() and not one.positive[:, 0, 0, 0].any()
+    assert torch.equal(drawn[0].positive, drawn[1].positive)
+    assert torch.equal(drawn[0].negative, drawn[1].negative)
+    for n, box in enumerate(boxes.numpy().astype(float)):
+        for row, column in drawn[0].positive[n, 0].nonzero().tolist():
+            moved = [box[0] + 8 * (column - 9), box[1] + 8 * (row - 9), *box[2:]]
+            assert iou(box[None], np.array([moved]))[0] > 0.6
+    assert drawn[0].deltas[0, 2, 0, 9, 9] == pytest.approx(np.log(64 / 20), rel=1e-4)
 
 
 def test_at_most_16_positives():

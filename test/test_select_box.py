@@ -74,6 +74,58 @@ def test_an_anchor_moves_and_reshapes_the_target():
     assert found[:4] == pytest.approx((24 + 8, 0, 48, 80), abs=1e-4)
 
 
+def test_an_anchor_of_the_exemplars_shape_that_is_not_moved_is_the_target_as_given():
+    config = RpnTrackerConfig(window=0.0, penalty_k=0.0, size_rate=1.0)
+    for shape in ((30.0, 100.0), (90.0, 20.0)):
+        found = select_box(sure_of(2, 9, 12)[:, 2:3], (50, 50), config, shape)
+        assert found[:4] == pytest.approx((24, 0, *shape), abs=1e-4)
+    answer = sure_of(2, 9, 9, (0.5, 0, 0.1, 0))[:, 2:3]
+    found = select_box(answer, (50, 50), config, (32.0, 96.0))
+    assert found[:4] == pytest.approx((16, 0, 32 * math.exp(0.1), 96), abs=1e-4)
+
+
+@pytest.mark.parametrize("anchors, shape", [(5, None), (1, (40.0, 70.0))])
+@pytest.mark.parametrize("vote", [1, 2])
+def test_the_vote_equals_plain_loops(anchors, shape, vote):
+    config = RpnTrackerConfig(271, 0.3, penalty_k=0.2, size_rate=0.4, vote=vote)
+    rng = np.random.default_rng(5)
+    answer = rng.normal(0, 0.3, (5, anchors, 19, 19)).astype(np.float32)
+    answer[0] *= 5
+    size = (50.0, 60.0)
+    sides = SIDES if shape is None else [shape]
+    boxes, weights, best = [], [], (-1.0,)
+    for a, (aw, ah) in enumerate(sides):
+        for row in range(19):
+            for column in range(19):
+                s = 1 / (1 + math.exp(-answer[0, a, row, column]))
+                _, dx, dy, dw, dh = answer[:, a, row, column].tolist()
+                w, h = math.exp(dw) * aw, math.exp(dh) * ah
+                pad = (w + h) / 2
+                scale = math.sqrt((w + pad) * (h + pad) / ((50 + 55) * (60 + 55)))
+                ratio = (w / h) / (50 / 60)
+                s *= math.exp(-0.2 * (max(scale, 1 / scale) * max(ratio, 1 / ratio) - 1))
+                hann = np.hanning(19)[row] * np.hanning(19)[column]
+                best = max(best, (0.7 * s + 0.3 * hann, row, column, s))
+                boxes.append((dx * aw + 8 * (column - 9), dy * ah + 8 * (row - 9), w, h))
+                weights.append((s**2, row, column))
+    _, r, c, s = best
+    near = [n for n, (_, i, j) in enumerate(weights) if max(abs(i - r), abs(j - c)) <= vote]
+    mean = np.average([boxes[n] for n in near], 0, [weights[n][0] for n in near])
+    q = 0.4 * s
+    expected = [*mean[:2], (1 - q) * 50 + q * mean[2], (1 - q) * 60 + q * mean[3]]
+    for found in (answer, torch.from_numpy(answer)):
+        chosen = select_box(found, size, config, shape)
+        assert [float(v) for v in chosen[:4]] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def test_boxes_that_cannot_be_cost_the_vote_nothing():
+    """A penalty that no float holds is not divided by."""
+    answer = np.full((5, 1, 19, 19), 4.0, np.float32)
+    answer[4] = -4
+    config = RpnTrackerConfig(penalty_k=5.0, vote=2)
+    assert np.isfinite(select_box(answer, (50, 50), config, (40.0, 40.0))).all()
+
+
 def test_a_change_of_shape_costs():
     config = RpnTrackerConfig(window=0.0, penalty_k=0.5)
     answer = sure_of(2, 9, 9)
@@ -96,6 +148,8 @@ def test_impossible_parameters_say_so():
         RpnTrackerConfig(penalty_k=-1)
     with pytest.raises(ConfigError, match="window"):
         RpnTrackerConfig(window=1.5)
+    with pytest.raises(ConfigError, match="vote must not be negative"):
+        RpnTrackerConfig(vote=-1)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -107,13 +161,15 @@ def test_impossible_parameters_say_so():
     h=st.floats(2, 280),
     window=st.floats(0, 1),
     penalty_k=st.floats(0, 1),
+    shape=st.sampled_from([None, (20.0, 110.0)]),
+    vote=st.sampled_from([0, 2]),
 )
-def test_a_tensor_gives_the_same_box(seed, gain, search_size, w, h, window, penalty_k):
-    config = RpnTrackerConfig(search_size=search_size, window=window, penalty_k=penalty_k)
+def test_a_tensor_gives_the_same_box(seed, gain, search_size, w, h, window, penalty_k, shape, vote):
+    config = RpnTrackerConfig(search_size, window, penalty_k=penalty_k, vote=vote)
     cells = (search_size - 127) // 8 + 1
     answer = np.random.default_rng(seed).normal(0, gain, (5, 5, cells, cells)).astype(np.float32)
-    expected = select_box(answer, (w, h), config)
-    found = select_box(torch.from_numpy(answer), (w, h), config)
+    expected = select_box(answer, (w, h), config, shape)
+    found = select_box(torch.from_numpy(answer), (w, h), config, shape)
     assert all(isinstance(value, torch.Tensor) and value.ndim == 0 for value in found)
     assert [value.item() for value in found] == pytest.approx(expected, rel=1e-6, abs=1e-4)
 

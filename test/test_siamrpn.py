@@ -44,14 +44,17 @@ def test_the_depthwise_head_by_hand():
     assert count_parameters(network) == backbone_by_hand(WIDTHS) + sum(branches)
 
 
-@pytest.mark.parametrize("kind", ["upchannel", "depthwise"])
+@pytest.mark.parametrize("kind", ["upchannel", "depthwise", "pixelwise"])
 def test_one_exemplar_against_many_and_pair_by_pair(kind):
     torch.manual_seed(0)
     network = SiamRPN(WIDTHS, HeadConfig(kind, 4)).eval()
     z, x = torch.rand(2, 3, 127, 127) * 255, torch.rand(4, 3, 143, 143) * 255
     with torch.no_grad():
         together = network(z, x)
-        assert together.shape == (4, 5, 5, 3, 3) and together.dtype == torch.float32
+        assert (
+            together.shape == (4, 5, 1 if kind == "pixelwise" else 5, 3, 3)
+            and together.dtype == torch.float32
+        )
         for n in range(4):
             alone = network(z[n // 2 : n // 2 + 1], x[n : n + 1])
             assert torch.allclose(together[n], alone[0], rtol=1e-3, atol=1e-4)
@@ -70,7 +73,7 @@ def test_the_other_backbone_has_the_same_geometry(widths):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("kind", ["upchannel", "depthwise"])
+@pytest.mark.parametrize("kind", ["upchannel", "depthwise", "pixelwise"])
 def test_the_answer_is_float32_whatever_the_rest_computes_in(backbone, kind):
     levels = backbone.startswith("resnet")
     network = SiamRPN((2, 2, 2, 2, 2, 2) if levels else WIDTHS, HeadConfig(kind, 2), backbone)
@@ -121,7 +124,7 @@ def test_a_shift_by_the_stride_shifts_the_answer_by_one_cell():
 
 
 def test_an_impossible_head_is_refused():
-    with pytest.raises(ConfigError, match="upchannel, depthwise"):
+    with pytest.raises(ConfigError, match="upchannel, depthwise, pixelwise"):
         HeadConfig("sideways")
     with pytest.raises(ConfigError, match="width"):
         HeadConfig(width=0)

@@ -77,7 +77,7 @@ def test_a_recipe_becomes_a_tracker_by_the_card_alone(data, tmp_path, capsys):
     assert "tiny" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["upchannel", "depthwise"])
+@pytest.mark.parametrize("kind", ["upchannel", "depthwise", "pixelwise"])
 def test_it_learns(data, tmp_path, kind):
     config = replace(CONFIG, head=HeadConfig(kind, 6), validation_pairs=0)
     run(config, data, tmp_path)
@@ -151,6 +151,28 @@ def test_a_stranger_of_the_same_target_costs_nothing(data):
     assert family.strange_loss(network, answer, batch) == 0
     batch["identity"] = torch.arange(4)[:, None].expand(4, 2).contiguous()
     assert family.strange_loss(network, answer, batch) > 0
+
+
+@pytest.mark.parametrize("kind", ["depthwise", "pixelwise"])
+def test_strangers_leave_the_statistics_to_pairs_that_belong_together(data, kind):
+    head = HeadConfig(kind, 6)
+    family = family_of("siamrpn", CONFIG, torch.float32, head)
+    torch.manual_seed(0)
+    network = SiamRPN(CONFIG.widths, head).train()
+    frozen = next(m for m in network.head.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    frozen.eval()
+    batch = batch_of(data)
+    answer = family.answer(network, batch)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    loss = family.strange_loss(network, answer, batch)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert not frozen.training and sum(not m.training for m in network.modules()) == 1
+    loss.backward()
+    norms = [m.weight for m in network.head.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert any(weight.grad is not None and weight.grad.any() for weight in norms)
+    # as in use: what a stranger's pair is told then
+    alone = family.strange_loss(network.eval(), answer, batch)
+    assert loss.item() == pytest.approx(alone.item(), rel=1e-5)
 
 
 def test_a_recipe_that_does_not_fit_says_so(data, tmp_path):

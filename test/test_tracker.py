@@ -286,6 +286,26 @@ def test_a_box_of_a_siamrpn_takes_the_targets_new_aspect_ratio():
     assert track.score > 0.8 and track.value == pytest.approx(track.peak, abs=8)
 
 
+@pytest.mark.parametrize("w, h", [(90, 20), (24, 88), (50, 40)])
+def test_a_box_that_does_not_change_keeps_the_shape_it_was_given_with(w, h):
+    """Of a network whose anchors have the exemplar's shape and whose deltas are 0."""
+
+    class Still(SeeingBackend):
+        def respond(self, exemplar, crops):
+            answer = np.zeros((1, 5, 1, 19, 19), np.float32)
+            answer[:, 0] = -20
+            answer[:, 0, 0, 9, 9] = 20
+            return answer
+
+    config = RpnTrackerConfig(size_rate=1.0)
+    card = replace(RPN_CARD, tracker=config, head=HeadConfig("pixelwise", 4))
+    one = Tracker(Still(), card)
+    one.init(drawn(150, 120, w, h), Box.from_center(150, 120, w, h))
+    for _ in range(10):
+        box = one.update(drawn(150, 120, w, h)).box
+    assert box == pytest.approx(Box.from_center(150, 120, w, h), abs=1e-3)
+
+
 def test_the_sides_of_a_siamrpns_box_stay_bounded():
     class Growing(SeeingBackend):
         def respond(self, exemplar, crops):

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from siamkd_core.xcorr import correlate_channels, correlate_kernels, cross_correlate
+from siamkd_core.xcorr import (
+    correlate_channels,
+    correlate_kernels,
+    correlate_pixels,
+    cross_correlate,
+)
 
 
 def loops(z, x):
@@ -53,3 +58,17 @@ def test_several_kernels_and_single_channels_equal_plain_loops():
         for c in range(4):
             expected = loops(kernels[n // 2, 0, c : c + 1].numpy(), x[n, c : c + 1].numpy())
             assert alone[n, c].numpy() == pytest.approx(expected)
+
+
+def test_every_pair_of_cells_equals_plain_loops():
+    torch.manual_seed(4)
+    z = torch.randn(2, 4, 3, 2, dtype=torch.float64)
+    x = torch.randn(4, 4, 5, 6, dtype=torch.float64)
+    found = correlate_pixels(z, x)
+    assert found.shape == (4, 6, 5, 6)
+    for n in range(4):
+        for row in range(3):
+            for column in range(2):
+                cell = z[n // 2, :, row : row + 1, column : column + 1].numpy()
+                expected = loops(cell, x[n].numpy())
+                assert found[n, 2 * row + column].numpy() == pytest.approx(expected)
