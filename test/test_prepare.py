@@ -260,6 +260,25 @@ def test_pairs_of_a_distillation_have_the_labels_of_its_teachers_family(data, tm
     assert (sheets["siamfc"] != sheets["dstrpn"]).any()
 
 
+def test_pairs_of_a_head_have_the_labels_of_its_anchors(data, tmp_path):
+    import yaml
+
+    from siamkd_core.cli import main
+    from siamkd_core.config import to_mapping
+
+    sheets = {}
+    for kind in ("upchannel", "depthwise", "pixelwise"):
+        recipe, sheet = tmp_path / f"{kind}.yaml", tmp_path / f"{kind}.png"
+        values = {"architecture": "siamrpn", "head": {"kind": kind, "width": 2}}
+        pairs = to_mapping(replace(CONFIG, search_size=239))
+        recipe.write_text(yaml.safe_dump({**values, "pairs": pairs}))
+        command = ["inspect", str(recipe), "--data", str(data), "--output", str(sheet)]
+        assert main([*command, "--pairs", "4"]) == 0
+        sheets[kind] = cv2.imread(str(sheet))
+    assert (sheets["upchannel"] == sheets["depthwise"]).all()
+    assert (sheets["pixelwise"] != sheets["depthwise"]).any()
+
+
 def test_a_source_that_finds_nothing_is_refused_before_anything_is_written(data, tmp_path):
     config = replace(CONFIG, sources=(SourceConfig(("nothing/*",)),))
     with pytest.raises(DataError, match="nothing"):

@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from siamkd_core.distill_config import DistillConfig
     from siamkd_core.errors import ConfigError
     from siamkd_core.family import family_of
-    from siamkd_core.modelfile import find_model, read_card
+    from siamkd_core.modelfile import ModelCard, find_model, read_card
     from siamkd_core.pair_sheet import pair_sheet
     from siamkd_core.pairs import PairDataset, find_sources
     from siamkd_core.picture import picture_path, write_picture
@@ -31,12 +31,13 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--pairs must be at least 1, got {args.pairs}")
     output = picture_path(args.output)
     config = load_recipe(args.config)
+    of: TrainConfig | ModelCard
     if isinstance(config, DistillConfig):
-        architecture = read_card(find_model(config.teacher)).architecture
+        of = read_card(find_model(config.teacher))
     else:
         assert isinstance(config, TrainConfig)
-        architecture = config.architecture
-    family = family_of(architecture, config, torch.float32)
+        of = config
+    family = family_of(of.architecture, config, torch.float32, of.head)
     sources = find_sources(args.data, config.pairs)
     pairs = PairDataset(sources, config.pairs, args.pairs, config.seed)
     write_picture(output, pair_sheet(pairs, args.pairs, family))
