@@ -23,7 +23,7 @@ HELP = "run a model once through a folder of sequences and measure it; run again
 DECIDING_MODULES = (
     *("box", "crop", "device_crop", "siamfc", "siamrpn", "anchors", "xcorr", "backend", "arrays"),
     *("network", "alexnet", "efficientnet", "resnet", "architectures", "modelfile"),
-    *("locate", "select_box", "search", "pipeline", "device_pipeline", "tracker"),
+    *("pixelwise_head", "locate", "select_box", "search", "pipeline", "device_pipeline", "tracker"),
     *("image", "evaluate"),
 )
 
