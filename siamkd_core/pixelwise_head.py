@@ -28,7 +28,8 @@ class PixelwiseHead(nn.Module):
     learns sizes from few pairs, where one that reads the features themselves learns the objects
     that it has seen. A depth-wise correlation stands beside it, for what shape things have. Both go
     through two depth-wise separable layers to one logit and one box a cell. The response itself is
-    added to the logit: the head begins as good a tracker as the SiamFC whose features it reads.
+    added to the logit: the head begins near that of the SiamFC whose features it reads, but for the
+    response's gain and bias, which it learns anew.
 
     Args:
         inputs: channels of the features, all levels together.

@@ -282,8 +282,6 @@ def test_the_recipe_as_a_user_runs_it(config, data, tmp_path, capsys):
     """The committed recipe, only smaller."""
     values = yaml.safe_load((RECIPES / "dstrpn.yaml").read_text())
     values["students"][0] |= {"widths": [4, 2, 4, 4, 3], "start_from": ""}
-    # as its teacher here, which has fixed anchors
-    values["students"][0]["head"] = {"kind": "depthwise", "width": 4}
     values["students"] = values["students"][:1]
     values |= {"teacher": config.teacher, "pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0}
     values |= {"pairs_per_epoch": 8, "validation_pairs": 0, "freeze": []}
