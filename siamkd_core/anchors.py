@@ -52,11 +52,16 @@ def anchor_boxes(search_size: int) -> Tensor:
     Raises:
         ConfigError: see :func:`check_search_size`.
     """
-    sides = torch.tensor(anchor_sides(), dtype=torch.float32)
-    return resized(_cells(search_size), sides.T[:, :, None, None])
+    check_search_size(search_size)
+    cells = response_size(search_size)
+    centre = search_size / 2 + (torch.arange(cells) - cells // 2) * float(STRIDE)
+    w, h = torch.tensor(anchor_sides(), dtype=torch.float32).T[:, :, None, None].unbind()
+    cx, cy = centre[None, None, :], centre[None, :, None]
+    boxes = torch.broadcast_tensors(cx - w / 2, cy - h / 2, w, h)
+    return torch.stack(boxes)
 
 
-def exemplar_anchors(shapes: Tensor, search_size: int) -> Tensor:
+def exemplar_anchors(shapes: Tensor, anchors: Tensor) -> Tensor:
     """One anchor a cell, with the shape of the exemplar's target (our own choice).
 
     A delta of 0 then says "as it was given" of whatever box a target was given with. Relative to
@@ -66,16 +71,13 @@ def exemplar_anchors(shapes: Tensor, search_size: int) -> Tensor:
     Args:
         shapes: (N, 2) float, width and height of the exemplars' targets in pixels of their crops,
             above 0.
-        search_size: side of the search crops in pixels.
+        anchors: of :func:`anchor_boxes`, for their centres.
 
     Returns:
         (N, 4, 1, R, R) float32.
-
-    Raises:
-        ConfigError: see :func:`check_search_size`.
     """
-    anchors = _cells(search_size).to(shapes.device)
-    return resized(anchors.expand(len(shapes), -1, -1, -1, -1), shapes[:, :, None, None, None])
+    each = anchors[:, :1].expand(len(shapes), -1, -1, -1, -1)
+    return resized(each, shapes[:, :, None, None, None])
 
 
 def resized(boxes: Tensor, sides: Tensor) -> Tensor:
@@ -85,16 +87,6 @@ def resized(boxes: Tensor, sides: Tensor) -> Tensor:
     return torch.stack(
         torch.broadcast_tensors(x + (w - wide) / 2, y + (h - high) / 2, wide, high), -4
     )
-
-
-@lru_cache(maxsize=8)
-def _cells(search_size: int) -> Tensor:
-    """(4, 1, R, R) float32: one of side 0 a cell."""
-    check_search_size(search_size)
-    cells = response_size(search_size)
-    centre = search_size / 2 + (torch.arange(cells) - cells // 2) * float(STRIDE)
-    x, y = centre.expand(1, cells, cells), centre[:, None].expand(1, cells, cells)
-    return torch.stack([x, y, torch.zeros_like(x), torch.zeros_like(x)])
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def with_teacher(config: DistillConfig) -> DistillConfig:
     return replace(config, teacher_sha256=found)
 
 
-def _check_anchors(teacher: ModelCard, students: Sequence[ModelCard]) -> None:
+def _check_anchors(teacher: ModelCard, students: Sequence[StudentConfig]) -> None:
     """Raise ConfigError unless the deltas of teacher and students are relative to the same."""
     for one in students:
         if one.head and teacher.head and one.head.shaped != teacher.head.shaped:
@@ -84,7 +84,8 @@ class DistillTask(PairTask):
     Raises:
         ModelFileError: no such teacher, students' widths that do not exist, a head that is missing
             or that a siamfc does not have.
-        ConfigError: a model to start from that does not fit.
+        ConfigError: a model to start from that does not fit, or a head with other anchors than the
+            teacher's.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class DistillTask(PairTask):
     ) -> None:
         teacher, card = load_model(config.teacher)
         check_backbone_takes(card, config.pairs.search_size)
+        _check_anchors(card, config.students)
         told = config.teacher_precision
         precise = resolve_precision(told, device) if told else dtype
         facts = {key: getattr(card, key) for key in ("name", "sha256", "parameters")}
@@ -116,7 +118,6 @@ class DistillTask(PairTask):
             )
             for one in config.students
         ]
-        _check_anchors(card, [one.card for one in pupils])
         pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
         super().__init__(config, data, device, dtype, commit, pupils)
         self.teaching = family_of(card.architecture, config, precise, card.head)

@@ -1,4 +1,5 @@
-"""What every Siamese network here can do, whatever its family."""
+"""What every Siamese network here can do, whatever its family, and the layer that heads are made
+of."""
 
 from __future__ import annotations
 
@@ -40,3 +41,10 @@ class SiameseNetwork(nn.Module):
     def forward(self, exemplar: Tensor, search: Tensor) -> Tensor:
         """(M, 3, 127, 127) and (N, 3, S, S) float, BGR 0..255 -> as :meth:`respond`."""
         return self.respond(self.kernels(self.embed(exemplar)), self.embed(search))
+
+
+def layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    """Of a head: a convolution without padding, its BatchNorm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)
+    )

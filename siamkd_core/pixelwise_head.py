@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from siamkd_core.network import layer
 from siamkd_core.siamfc import EXEMPLAR_SIZE, RESPONSE_GAIN, Adjust, feature_size
 from siamkd_core.xcorr import correlate_channels, correlate_pixels, cross_correlate
 
@@ -43,11 +44,11 @@ class PixelwiseHead(nn.Module):
         maps, window = levels * side**2, side + 2 * AROUND
         self.levels = levels
         self.adjust = Adjust()
-        self.exemplar, self.search = _layer(inputs, width, 3), _layer(inputs, width, 3)
+        self.exemplar, self.search = layer(inputs, width, 3), layer(inputs, width, 3)
         gather = nn.Conv2d(maps, maps, window, padding=AROUND, groups=maps, bias=False)
         self.gather = nn.Sequential(gather, nn.BatchNorm2d(maps), nn.ReLU(True))
         self.mix = nn.Sequential(
-            *_layer(maps + width, width, 1), *_separable(width), *_separable(width)
+            *layer(maps + width, width, 1), *_separable(width), *_separable(width)
         )
         self.answer = nn.Conv2d(width, 5, 1)
         with torch.no_grad():
@@ -81,15 +82,9 @@ class PixelwiseHead(nn.Module):
         return torch.cat([answer[:, :1] + response, answer[:, 1:]], 1).unsqueeze(2)
 
 
-def _layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)
-    )
-
-
 def _separable(width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
         nn.BatchNorm2d(width),
-        *_layer(width, width, 1),
+        *layer(width, width, 1),
     )

@@ -117,9 +117,10 @@ def _index(cells: int, device: torch.device | None) -> Array:
 def _anchors(search_size: int, shape: tuple[float, float] | None, device: torch.device) -> Tensor:
     # training shares the anchors, so they must not be inference tensors
     with torch.inference_mode(False):
-        if shape is None:
-            return anchor_boxes(search_size).to(device)
-        return exemplar_anchors(torch.tensor([shape]), search_size)[0].to(device)
+        anchors = anchor_boxes(search_size)
+        if shape is not None:
+            anchors = exemplar_anchors(torch.tensor([shape]), anchors)[0]
+        return anchors.to(device)
 
 
 def _side(w: Array, h: Array) -> Array:

@@ -22,7 +22,7 @@ from siamkd_core.alexnet import TEACHER_WIDTHS, AlexNet
 from siamkd_core.anchors import ANCHORS
 from siamkd_core.efficientnet import SLIM, EfficientNet
 from siamkd_core.errors import ConfigError
-from siamkd_core.network import SiameseNetwork
+from siamkd_core.network import SiameseNetwork, layer
 from siamkd_core.pixelwise_head import PixelwiseHead
 from siamkd_core.resnet import EXEMPLAR_SIDE, ResNet
 from siamkd_core.xcorr import correlate_channels, correlate_kernels
@@ -222,9 +222,9 @@ class Branch(nn.Module):
     def __init__(self, inputs: int, width: int, outputs: int) -> None:
         super().__init__()
         self.width = width
-        self.exemplar = _layer(inputs, width, 3)
-        self.search = _layer(inputs, width, 3)
-        self.mix = nn.Sequential(*_layer(width, width, 1), nn.Conv2d(width, outputs, 1))
+        self.exemplar = layer(inputs, width, 3)
+        self.search = layer(inputs, width, 3)
+        self.mix = nn.Sequential(*layer(width, width, 1), nn.Conv2d(width, outputs, 1))
 
     def forward(self, kernels: Tensor, search: Tensor) -> Tensor:
         features = self.search(search)
@@ -232,12 +232,6 @@ class Branch(nn.Module):
             response = correlate_channels(kernels.float(), features.float())
         out: Tensor = self.mix(response.to(features.dtype))
         return out.float()
-
-
-def _layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)
-    )
 
 
 Head: TypeAlias = UpChannelHead | DepthwiseHead | PixelwiseHead

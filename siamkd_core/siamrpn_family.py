@@ -42,8 +42,7 @@ class SiamRPNFamily:
         dtype: torch.dtype,
         shaped: bool = False,
     ) -> None:
-        self.anchors = anchor_boxes(search_size)
-        self.search_size, self.shaped = search_size, shaped
+        self.anchors, self.shaped = anchor_boxes(search_size), shaped
         self.box_weight, self.dtype = box_weight, dtype
 
     def channels(self, network: nn.Module) -> int:
@@ -131,11 +130,11 @@ class SiamRPNFamily:
 
     def _anchors(self, batch: Batch) -> Tensor:
         """(4, A, R, R) or (N, 4, 1, R, R)."""
-        if self.shaped:
-            return exemplar_anchors(batch["shape"], self.search_size)
         where = batch["box"].device
         if self.anchors.device != where:
             self.anchors = self.anchors.to(where)
+        if self.shaped:
+            return exemplar_anchors(batch["shape"], self.anchors)
         return self.anchors
 
     def _precision(self, where: Tensor) -> torch.autocast:

@@ -209,12 +209,25 @@ def test_students_come_closer_to_the_teacher_and_track(config, data, tmp_path):
         assert (done.boxes[:, 2:] > 0).all()
 
 
-def test_compiled_losses_are_the_same_in_one_graph(config, data, monkeypatch):
+@pytest.mark.parametrize("kind", ["depthwise", "pixelwise"])
+def test_compiled_losses_are_the_same_in_one_graph(config, data, tmp_path, monkeypatch, kind):
+    """Those of strangers too, which change the mode of the head's norms meanwhile."""
+    torch.manual_seed(7)
+    card = new_card("other", "siamrpn", (4, 8, 8, 8, 6), head=HeadConfig(kind, 6))
+    other = save_model(settle(build_network(card)), card, tmp_path)
+    student = replace(DULL, head=HeadConfig(kind, 4))
+    config = replace(
+        config,
+        teacher=str(other),
+        stranger_weight=0.2,
+        students=(student,),
+        sharing=SharingConfig("none"),
+    )
     original = torch.compile
     monkeypatch.setattr(torch, "compile", lambda m: original(m, backend="eager", fullgraph=True))
     found = []
     for compiled in (False, True):
-        told = replace(config, compile=compiled, students=(DULL,), sharing=SharingConfig("none"))
+        told = replace(config, compile=compiled)
         task = make(told, data)
         learner = Learner(told, task, CPU, torch.float32)
         learner.start_epoch(0)
@@ -250,7 +263,7 @@ def test_anchors_of_the_exemplars_shape_are_taught_by_such_alone(config, data, t
     batch = batch_of(task)
     task.start_epoch(0)
     losses = task.losses(task.networks, batch)
-    anchors = exemplar_anchors(batch["shape"], PAIRS.search_size)
+    anchors = exemplar_anchors(batch["shape"], task.family.anchors)
     positive = rpn_targets(batch["box"], batch["number"], anchors).positive
     with torch.no_grad():
         taught = outputs(load_model(teacher)[0].eval(), batch)[2]

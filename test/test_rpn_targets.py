@@ -43,7 +43,7 @@ def test_an_anchor_of_the_exemplars_shape_is_judged_by_its_place():
     boxes = torch.tensor([[103.5, 103.5, 64, 64], [85.5, 115.5, 100, 40]])
     numbers = NUMBERS[:2]
     drawn = [
-        rpn_targets(boxes, numbers, exemplar_anchors(torch.full((2, 2), side), 271))
+        rpn_targets(boxes, numbers, exemplar_anchors(torch.full((2, 2), side), ANCHORS))
         for side in (20.0, 64.0)
     ]
     for one in drawn:
