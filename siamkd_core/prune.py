@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from siamkd_core.efficientnet import FINE, Block, EfficientNet, scaled
+from siamkd_core.efficientnet import Block, EfficientNet, scaled
 
 CHUNK = 8
 """Images that go through a layer at once."""
@@ -69,11 +69,10 @@ def prune(full: EfficientNet, slim: EfficientNet, images: Tensor) -> list[Tensor
         theirs = [full.stem(scaled(chunk)) for chunk in images.split(CHUNK)]
         ours = list(theirs)
         necks = zip(full.necks, slim.necks, strict=True)
-        ends = (FINE, len(full.stages))
         stages = zip(full.stages, slim.stages, strict=True)
         for number, (whole, left) in enumerate(stages, 1):
             theirs, ours = _prune_stage(_blocks(whole), _blocks(left), theirs, ours)
-            if number in ends:
+            if number in full.ends:
                 neck, narrow = next(necks)
                 pair = cast(nn.Sequential, neck), cast(nn.Sequential, narrow)
                 bases.append(_prune_neck(*pair, theirs, ours))

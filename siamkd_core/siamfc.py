@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from siamkd_core.alexnet import TEACHER_WIDTHS, AlexNet
-from siamkd_core.efficientnet import SLIM, EfficientNet
+from siamkd_core.efficientnet import LITE2, SLIM, EfficientNet
 from siamkd_core.network import SiameseNetwork
 from siamkd_core.xcorr import cross_correlate
 
@@ -26,6 +26,7 @@ BACKBONES: Mapping[str, Callable[[Sequence[int]], nn.Module]] = {
     "alexnet": AlexNet,
     "efficientnet": EfficientNet,
     "efficientnet_slim": partial(EfficientNet, plan=SLIM),
+    "efficientnet_lite2": partial(EfficientNet, plan=LITE2),
 }
 
 

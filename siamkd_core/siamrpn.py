@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from siamkd_core.alexnet import TEACHER_WIDTHS, AlexNet
 from siamkd_core.anchors import ANCHORS
-from siamkd_core.efficientnet import SLIM, EfficientNet
+from siamkd_core.efficientnet import LITE2, SLIM, EfficientNet
 from siamkd_core.errors import ConfigError
 from siamkd_core.network import SiameseNetwork, layer
 from siamkd_core.pixelwise_head import PixelwiseHead
@@ -33,6 +33,7 @@ BACKBONES: Mapping[str, Callable[[Sequence[int]], AlexNet | EfficientNet | ResNe
     "alexnet": partial(AlexNet, groups=1, last_norm=True),
     "efficientnet": EfficientNet,
     "efficientnet_slim": partial(EfficientNet, plan=SLIM),
+    "efficientnet_lite2": partial(EfficientNet, plan=LITE2),
     "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
     "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True),
 }

@@ -540,7 +540,7 @@ def test_a_student_may_start_from_an_image_classifier(config, data, tmp_path, mo
 
     from siamkd_core import pretrained
 
-    monkeypatch.setattr(pretrained, "_find", lambda: tmp_path / "lite0.pth")
+    monkeypatch.setattr(pretrained, "_find", lambda _: tmp_path / "lite0.pth")
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1.0")
     tensors = classifier()
     torch.save(tensors, tmp_path / "lite0.pth")

