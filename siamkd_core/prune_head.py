@@ -1,4 +1,4 @@
-"""A narrow depth-wise head of a SiamRPN from a trained wide one, see :mod:`siamkd_core.prune`."""
+"""The head of a slim SiamRPN from that of a trained full one, see :mod:`siamkd_core.prune`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from siamkd_core.pixelwise_head import PixelwiseHead
 from siamkd_core.prune import eliminate, moments_of
 from siamkd_core.siamrpn import Branch, DepthwiseHead
 from siamkd_core.xcorr import correlate_channels
@@ -48,6 +49,34 @@ def prune_head(
     finally:
         full.train(modes[0])
         slim.train(modes[1])
+
+
+@torch.no_grad()
+def narrow_pixelwise_head(
+    full: PixelwiseHead, slim: PixelwiseHead, bases: Sequence[Tensor]
+) -> None:
+    """Give ``slim`` the weights of ``full``, for features of fewer channels: it answers to them as
+    ``full`` does to ``bases`` times them.
+
+    Products of cells are the same in both features, since the columns of ``bases`` are orthonormal;
+    the 3x3 convolutions take the slim features through them.
+
+    Args:
+        full, slim: heads.
+        bases: of :func:`siamkd_core.prune.prune`.
+
+    Raises:
+        ValueError: the heads differ in width.
+    """
+    width, other = full.answer.in_channels, slim.answer.in_channels
+    if width != other:
+        raise ValueError(f"a pixel-wise head of {other} from one of {width}; it keeps its width")
+    basis, state = torch.block_diag(*bases), full.state_dict()
+    for name in ("exemplar.0.weight", "search.0.weight"):
+        state[name] = torch.einsum("ochw,ck->okhw", state[name], basis)
+    # products are scaled by the channels that they sum over
+    state["gather.0.weight"] = state["gather.0.weight"] * (basis.shape[1] / basis.shape[0]) ** 0.5
+    slim.load_state_dict(state)
 
 
 def _prune_branch(

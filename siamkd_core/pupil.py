@@ -19,9 +19,10 @@ from siamkd_core.family import images
 from siamkd_core.modelfile import ModelCard, build_network, load_model, new_card
 from siamkd_core.network import SiameseNetwork
 from siamkd_core.pairs import PairDataset, find_sources
+from siamkd_core.pixelwise_head import PixelwiseHead
 from siamkd_core.pretrained import load_pretrained
 from siamkd_core.prune import CHUNK, prune
-from siamkd_core.prune_head import prune_head
+from siamkd_core.prune_head import narrow_pixelwise_head, prune_head
 from siamkd_core.recipe import RecipeConfig
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.siamrpn import DepthwiseHead, HeadConfig, SiamRPN
@@ -151,6 +152,9 @@ def _start_pruned(
             wide, narrow = source.head, network.head
             if isinstance(wide, DepthwiseHead) and isinstance(narrow, DepthwiseHead):
                 prune_head(wide, narrow, bases, *_features(source, fitted_on))
+                return "pruned"
+            if isinstance(wide, PixelwiseHead) and isinstance(narrow, PixelwiseHead):
+                narrow_pixelwise_head(wide, narrow, bases)
                 return "pruned"
     except ValueError as error:
         raise ConfigError(
