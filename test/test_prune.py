@@ -8,8 +8,9 @@ from torch import nn
 from siamkd_core.efficientnet import LITE0_WIDTHS, SLIM, STAGES, EfficientNet, scaled
 from siamkd_core.errors import ConfigError
 from siamkd_core.modelfile import new_card, save_model
+from siamkd_core.pixelwise_head import PixelwiseHead
 from siamkd_core.prune import Moments, eliminate, prune
-from siamkd_core.prune_head import prune_head
+from siamkd_core.prune_head import narrow_pixelwise_head, prune_head
 from siamkd_core.pupil import Sample, fresh
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.siamrpn import DepthwiseHead, HeadConfig, SiamRPN
@@ -234,6 +235,30 @@ def test_what_is_left_of_a_wider_head_answers_as_it_does(full):
         prune_head(wide, DepthwiseHead(16, 9), bases, exemplar, search)
 
 
+def test_a_pixelwise_head_for_fewer_channels_answers_as_the_full_one(full):
+    torch.manual_seed(5)
+    wide, narrow = PixelwiseHead(24, 8, 2).eval(), PixelwiseHead(16, 8, 2).eval()
+    for module in wide.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.normal_(module.running_mean)
+    torch.nn.init.normal_(wide.answer.weight)  # it begins small
+    bases = [torch.linalg.qr(torch.randn(12, 8)).Q for _ in range(2)]
+    narrow_pixelwise_head(wide, narrow, bases)
+    exemplar, search = torch.randn(2, 16, 6, 6), torch.randn(2, 16, 22, 22)
+    with torch.no_grad():
+        found = narrow.respond(narrow.kernels(exemplar), search)
+        fuller = (
+            torch.einsum("ck,nkhw->nchw", torch.block_diag(*bases), part)
+            for part in (exemplar, search)
+        )
+        expected = wide.respond(*fuller)
+    assert expected.std((0, 2, 3, 4)).min() > 0.01
+    assert torch.allclose(found, expected, atol=1e-4)
+    with pytest.raises(ValueError, match="head of 4 from one of 8; it keeps its width"):
+        narrow_pixelwise_head(wide, PixelwiseHead(16, 4, 2), bases)
+
+
 def test_a_siamrpn_starts_from_what_is_left_of_one_or_of_a_siamfc(tmp_path, pairs):
     torch.manual_seed(3)
     head, narrow, widths = (
@@ -264,6 +289,17 @@ def test_a_siamrpn_starts_from_what_is_left_of_one_or_of_a_siamfc(tmp_path, pair
         )
     assert torch.corrcoef(torch.stack((expected, pruned)))[0, 1] > 0.9
     assert torch.corrcoef(torch.stack((expected, other)))[0, 1] < 0.5  # a head of its own
+    other = HeadConfig("pixelwise", 6)
+    shaped = SiamRPN(WIDTHS, other, "efficientnet")
+    card = new_card("shaped", "siamrpn", WIDTHS, "efficientnet", other)
+    path = str(save_model(shaped, card, tmp_path))
+    pupil = fresh("s", "siamrpn", WIDTHS, 0, path, SLIM_NAME, head=other, fitted_on=lambda: crops)
+    assert pupil.origin["started_from"]["part"] == "pruned"
+    with torch.no_grad():
+        expected, pruned = (
+            network.eval()(*crops)[:, 0].flatten() for network in (shaped, pupil.network)
+        )
+    assert torch.corrcoef(torch.stack((expected, pruned)))[0, 1] > 0.9
     wider = HeadConfig("depthwise", 7)
     with pytest.raises(ConfigError, match="head of 7 is not what is left of rpn, a siamrpn of"):
         fresh("s", "siamrpn", widths, 0, paths[0], SLIM_NAME, head=wider, fitted_on=pairs)
