@@ -247,7 +247,7 @@ def test_pairs_of_a_distillation_have_the_labels_of_its_teachers_family(data, tm
     sheets = {}
     for teacher, student in (
         ("siamfc", {"widths": [2, 2, 2, 2, 2]}),
-        ("dstrpn", {"widths": [2, 2, 2, 2, 2], "head": {"kind": "depthwise", "width": 2}}),
+        ("dstrpn", {"widths": [2, 2, 2, 2, 2], "head": {"kind": "pixelwise", "width": 2}}),
     ):
         recipe, sheet = tmp_path / f"{teacher}.yaml", tmp_path / f"{teacher}.png"
         values = {"teacher": teacher, "students": [{"name": "small", **student}], "pairs": pairs}
