@@ -74,7 +74,7 @@ class StudentConfig:
         start_from: shipped name or path of a model of the same backbone, widths and head to start
             from; of one of another architecture, only the backbone is taken (a siamrpn's
             ``alexnet`` may start from a siamfc's), and for the backbone ``efficientnet_slim`` what
-            is left of an ``efficientnet`` and of a depth-wise head, fitted on pairs of the data,
+            is left of an ``efficientnet`` and of its head, fitted on pairs of the data,
             see :mod:`siamkd_core.prune`. Empty for random weights.
         share: weight of what it learns from the other students; 0: nothing. The paper's small
             student has 1 and its large one beta, 0.5 in a public re-implementation and remembered

@@ -1,8 +1,9 @@
 """A pyramid of EfficientNet-Lite features with the geometry of SiamFC's AlexNet.
 
 EfficientNet-Lite (Tan and Le, 2019; the Lite variant has no squeeze-and-excitation, and ReLU6)
-keeps sizes by padding. What padding may have touched is cut off: five cells on each side leave 6x6
-cells of a 127 px exemplar and 22x22 of a 255 px search region, as AlexNet gives them.
+keeps sizes by padding. Of the fine features of a Lite0 all that padding may have touched is cut
+off, of deeper ones a part: five cells on each side leave 6x6 cells of a 127 px exemplar and 22x22
+of a 255 px search region, as AlexNet gives them.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ of 96 a SiamFC of 3,678,818 parameters."""
 PRUNED = "_slim"
 """What follows the name of a backbone in that of its slim form."""
 FINE, COARSE = 3, 5
-"""Stages up to the features of stride 8, and at most up to the first ones of stride 16."""
+"""Numbers of the stages that give the features of stride 8 and the first level of stride 16; where
+there are fewer stages, the last one gives that."""
 SHORT = 4
 """A network of so many stages leaves out the last block of its last one: with the widths of Lite0
 and a neck of 32 it is a SiamFC of 174,754 parameters."""

@@ -55,10 +55,10 @@ def load_pretrained(network: nn.Module, images: Callable[[], Tensor]) -> dict[st
     classifier = torch.load(path, map_location="cpu", weights_only=True)
     if backbone.plan == SLIM:
         full = EfficientNet(widths)
-        fill(full, classifier)
+        fill(full, classifier, package)
         prune(full, backbone, images())
     else:
-        fill(backbone, classifier)
+        fill(backbone, classifier, package)
     return {
         "package": package,
         "version": importlib.metadata.version(package),
@@ -68,8 +68,8 @@ def load_pretrained(network: nn.Module, images: Callable[[], Tensor]) -> dict[st
     }
 
 
-def fill(backbone: EfficientNet, classifier: Mapping[str, Tensor]) -> None:
-    """Copy the tensors of a classifier, as the package names them, into stem and stages.
+def fill(backbone: EfficientNet, classifier: Mapping[str, Tensor], package: str) -> None:
+    """Copy the tensors of a classifier, as its package names them, into stem and stages.
 
     Raises:
         ModelFileError: one is missing or has another shape.
@@ -97,7 +97,7 @@ def fill(backbone: EfficientNet, classifier: Mapping[str, Tensor]) -> None:
             if source is None or source.shape != target.shape:
                 found = "missing" if source is None else f"{tuple(source.shape)}"
                 raise ModelFileError(
-                    f"the classifier is not the EfficientNet-Lite expected: {name}.{member} is "
+                    f"{package} is not the EfficientNet-Lite expected: {name}.{member} is "
                     f"{found}, not {tuple(target.shape)}"
                 )
             # it was trained on RGB; images are BGR here

@@ -35,7 +35,7 @@ class TrainConfig(RecipeConfig):
         start_from: shipped name or path of a model of the same backbone, widths and head to
             fine-tune; of one of another architecture, only the backbone is taken (a siamrpn's
             ``alexnet`` may start from a siamfc's), and for the backbone ``efficientnet_slim`` what
-            is left of an ``efficientnet`` and of a depth-wise head, fitted on pairs of the data,
+            is left of an ``efficientnet`` and of its head, fitted on pairs of the data,
             see :mod:`siamkd_core.prune`. Empty for random weights.
     """
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from siamkd_core.alexnet import AlexNet
 from siamkd_core.backend import fold_batch_norm
-from siamkd_core.efficientnet import LITE0_WIDTHS, LITE2, LITE2_WIDTHS, SLIM, EfficientNet
+from siamkd_core.efficientnet import LITE0_WIDTHS, LITE2, LITE2_WIDTHS, SLIM, STAGES, EfficientNet
 from siamkd_core.errors import ConfigError, ModelFileError
 from siamkd_core.pretrained import fill, load_pretrained
 from siamkd_core.prune import prune
@@ -87,7 +87,7 @@ def bgr():
 def test_pretrained_features_are_those_of_the_published_network(bgr):
     tensors = classifier()
     network = EfficientNet((*LITE0_WIDTHS, 16)).eval()
-    fill(network, tensors)
+    fill(network, tensors, "it")
     outputs = reference(tensors, (bgr.flip(1) - 127) / 128)
     fine, coarse = outputs[4], outputs[10]
     assert fine.shape == (1, 40, 16, 16) and coarse.shape == (1, 112, 8, 8)
@@ -108,7 +108,7 @@ def test_pretrained_features_are_those_of_the_published_network(bgr):
 def test_a_lite2_has_the_features_of_stride_32_at_16(bgr):
     tensors = classifier(blocks=LITE2_BLOCKS)
     network = EfficientNet((*LITE2_WIDTHS, 16), LITE2).eval()
-    fill(network, tensors)
+    fill(network, tensors, "it")
     seen = []
     for stage in network.stages:
         stage.register_forward_hook(lambda module, args, out: seen.append(out))
@@ -151,7 +151,7 @@ def test_each_network_takes_its_own_classifier(monkeypatch, tmp_path):
 def test_four_stages_end_a_block_early(bgr):
     tensors = classifier()
     network = EfficientNet((*LITE0_WIDTHS[:5], 32)).eval()
-    fill(network, tensors)
+    fill(network, tensors, "it")
     seen = []
     network.stages[-1].register_forward_hook(lambda module, args, out: seen.append(out))
     with torch.no_grad():
@@ -181,11 +181,11 @@ def test_a_slim_network_gets_what_is_left_of_the_classifier(monkeypatch, tmp_pat
 def test_the_classifier_must_be_the_one_expected():
     tensors = classifier()
     del tensors["_blocks.3._bn1.bias"]
-    with pytest.raises(ModelFileError, match=r"_blocks\.3\._bn1\.bias is missing"):
-        fill(EfficientNet((*LITE0_WIDTHS, 8)), tensors)
+    with pytest.raises(ModelFileError, match=r"it is not .*_blocks\.3\._bn1\.bias is missing"):
+        fill(EfficientNet((*LITE0_WIDTHS, 8)), tensors, "it")
     tensors = classifier() | {"_conv_stem.weight": torch.zeros(32, 3, 5, 5)}
     with pytest.raises(ModelFileError, match=r"_conv_stem\.weight is \(32, 3, 5, 5\)"):
-        fill(EfficientNet((*LITE0_WIDTHS[:4], 8)), tensors)
+        fill(EfficientNet((*LITE0_WIDTHS[:4], 8)), tensors, "it")
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -208,19 +208,34 @@ def test_only_what_a_classifier_has_can_be_pretrained(network):
         load_pretrained(network, lambda: pytest.fail("not needed"))
 
 
-@pytest.mark.parametrize("widths", [THIN, (4, 4, 4, 6, 8, 4), (4, 4, 4, 6, 4)])
+@pytest.mark.parametrize(
+    "widths, plan, levels",
+    [
+        (THIN, STAGES, 2),
+        ((4, 4, 4, 6, 8, 4), STAGES, 2),
+        ((4, 4, 4, 6, 4), STAGES, 1),
+        ((4, 4, 4, 6, 8, 8, 8, 4), LITE2, 3),
+    ],
+)
 @pytest.mark.parametrize("size", [127, 143, 207, 215, 223, 239, 255])
-def test_the_geometry_is_alexnets(widths, size):
-    image = torch.zeros(1, 3, size, size)
+def test_the_geometry_is_alexnets(widths, plan, levels, size):
+    image, network = torch.zeros(1, 3, size, size), EfficientNet(widths, plan).eval()
     with torch.no_grad():
-        ours, alexnet = EfficientNet(widths).eval()(image), AlexNet((2, 2, 2, 2, 2)).eval()(image)
+        ours, alexnet = network(image), AlexNet((2, 2, 2, 2, 2)).eval()(image)
     assert ours.shape[-2:] == alexnet.shape[-2:]
-    assert ours.shape[1] == widths[-1] * (1 if len(widths) == 5 else 2)
+    assert ours.shape[1] == network.channels == widths[-1] * levels
 
 
-def test_the_response_peaks_where_the_exemplar_was_cut():
+@pytest.mark.parametrize(
+    "widths, name",
+    [
+        ((8, 8, 8, 16, 16, 16, 16), "efficientnet"),
+        ((8, 8, 8, 16, 16, 16, 16, 16), "efficientnet_lite2"),
+    ],
+)
+def test_the_response_peaks_where_the_exemplar_was_cut(widths, name):
     torch.manual_seed(1)
-    network = SiamFC((8, 8, 8, 16, 16, 16, 16), "efficientnet").eval()
+    network = SiamFC(widths, name).eval()
     search = torch.rand(1, 3, 255, 255) * 255
     for dx, dy in ((0, 0), (16, -32), (-48, 16)):  # whole cells of both levels
         left, top = 64 + dx, 64 + dy

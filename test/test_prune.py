@@ -235,7 +235,7 @@ def test_what_is_left_of_a_wider_head_answers_as_it_does(full):
         prune_head(wide, DepthwiseHead(16, 9), bases, exemplar, search)
 
 
-def test_a_pixelwise_head_for_fewer_channels_answers_as_the_full_one(full):
+def test_a_pixelwise_head_for_fewer_channels_answers_as_the_full_one():
     torch.manual_seed(5)
     wide, narrow = PixelwiseHead(24, 8, 2).eval(), PixelwiseHead(16, 8, 2).eval()
     for module in wide.modules():
@@ -243,6 +243,8 @@ def test_a_pixelwise_head_for_fewer_channels_answers_as_the_full_one(full):
             torch.nn.init.uniform_(module.running_var, 0.5, 2)
             torch.nn.init.normal_(module.running_mean)
     torch.nn.init.normal_(wide.answer.weight)  # it begins small
+    torch.nn.init.constant_(wide.adjust.gain, 3.0)
+    torch.nn.init.constant_(wide.adjust.bias, -1.0)
     bases = [torch.linalg.qr(torch.randn(12, 8)).Q for _ in range(2)]
     narrow_pixelwise_head(wide, narrow, bases)
     exemplar, search = torch.randn(2, 16, 6, 6), torch.randn(2, 16, 22, 22)
@@ -295,11 +297,23 @@ def test_a_siamrpn_starts_from_what_is_left_of_one_or_of_a_siamfc(tmp_path, pair
     path = str(save_model(shaped, card, tmp_path))
     pupil = fresh("s", "siamrpn", WIDTHS, 0, path, SLIM_NAME, head=other, fitted_on=lambda: crops)
     assert pupil.origin["started_from"]["part"] == "pruned"
+    # of the fresh head's boxes none is like the full one's
+    alone = fresh(
+        "s", "siamrpn", WIDTHS, 0, paths[1], SLIM_NAME, head=other, fitted_on=lambda: crops
+    )
     with torch.no_grad():
-        expected, pruned = (
-            network.eval()(*crops)[:, 0].flatten() for network in (shaped, pupil.network)
-        )
-    assert torch.corrcoef(torch.stack((expected, pruned)))[0, 1] > 0.9
+        boxes = [
+            network.eval()(*crops)[:, 1:, 0].movedim(1, 0).flatten(1)
+            for network in (shaped, pupil.network, alone.network)
+        ]
+    for expected, pruned, fresh_one in zip(*boxes, strict=True):
+        assert torch.corrcoef(torch.stack((expected, pruned)))[0, 1] > 0.8
+        assert torch.corrcoef(torch.stack((expected, fresh_one)))[0, 1].abs() < 0.6
+    with pytest.raises(
+        ConfigError, match="a pixel-wise head of 4 from one of 6; it keeps its width"
+    ):
+        less = HeadConfig("pixelwise", 4)
+        fresh("s", "siamrpn", WIDTHS, 0, path, SLIM_NAME, head=less, fitted_on=lambda: crops)
     wider = HeadConfig("depthwise", 7)
     with pytest.raises(ConfigError, match="head of 7 is not what is left of rpn, a siamrpn of"):
         fresh("s", "siamrpn", widths, 0, paths[0], SLIM_NAME, head=wider, fitted_on=pairs)
