@@ -25,7 +25,7 @@ from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.rpn import box_smooth_l1
 from siamkd_core.losses.rpn_soft import Predictions, rpn_divergence
 from siamkd_core.losses.target_response import target_response
-from siamkd_core.modelfile import build_network, load_model, new_card, save_model
+from siamkd_core.modelfile import build_network, load_model, new_card, read_card, save_model
 from siamkd_core.rpn_targets import rpn_targets
 from siamkd_core.sequences import read_sequence
 from siamkd_core.siamfc import count_parameters
@@ -291,13 +291,17 @@ def test_the_committed_recipes_are_whole(name):
     assert recipe.pairs.search_size == 239 and recipe.students[0].name == name
 
 
-def test_the_recipe_as_a_user_runs_it(config, data, tmp_path, capsys):
+def test_the_recipe_as_a_user_runs_it(data, tmp_path, capsys):
     """The committed recipe, only smaller."""
     values = yaml.safe_load((RECIPES / "dstrpn.yaml").read_text())
-    head = {"kind": "depthwise", "width": 4}  # a pixel-wise one has other anchors than this teacher
-    values["students"][0] |= {"widths": [4, 2, 4, 4, 3], "start_from": "", "head": head}
-    values["students"] = values["students"][:1]
-    values |= {"teacher": config.teacher, "pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0}
+    student, head = values["students"][0], HeadConfig("pixelwise", 4)
+    card = new_card("base", "siamrpn", (4, 2, 4, 4, 5), "efficientnet", head)
+    teacher = str(save_model(settle(build_network(card)), card, tmp_path))
+    assert student["backbone"] == "efficientnet_slim" and student["head"]["kind"] == head.kind
+    assert student["start_from"] == values["teacher"]
+    student |= {"widths": [4, 2, 4, 4, 3], "start_from": teacher}
+    student["head"] |= {"width": head.width}
+    values |= {"teacher": teacher, "pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0}
     values |= {"pairs_per_epoch": 8, "validation_pairs": 0, "freeze": []}
     values["schedule"]["warmup_epochs"] = 0
     values["sharing"] = {"variant": "none"}
@@ -307,6 +311,8 @@ def test_the_recipe_as_a_user_runs_it(config, data, tmp_path, capsys):
     assert main([*call, "--dry-run"]) == 0
     assert main([*call, "--output", str(tmp_path / "run")]) == 0
     assert "dstrpn.safetensors" in capsys.readouterr().out
+    made = read_card(tmp_path / "run" / "dstrpn.safetensors")
+    assert made.training["started_from"]["part"] == "pruned" and made.head == head
 
 
 def test_a_resnet_teaches_a_smaller_one_and_an_alexnet(config, data, tmp_path):
