@@ -26,6 +26,7 @@ class AlexNet(nn.Sequential):
 
     Attributes:
         channels: of the features.
+        stride: pixels between two of their cells.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class AlexNet(nn.Sequential):
             _layer(c, d, 3, groups=groups),
             nn.Sequential(last, _norm(e)) if last_norm else last,
         )
-        self.channels = e
+        self.channels, self.stride = e, 8
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -17,8 +17,10 @@ from siamkd_core.siamfc import EXEMPLAR_SIZE, STRIDE, response_size
 RATIOS = (0.33, 0.5, 1.0, 2.0, 3.0)
 """Height to width of the anchors."""
 SCALE = 8
-"""Side of the square anchor in strides: 64 px, about a target's in the exemplar of 127 px."""
+"""Side of the square anchor in strides."""
 ANCHORS = len(RATIOS)
+SQUARE = STRIDE * SCALE
+"""Side of the square anchor in pixels, about a target's in the exemplar of 127 px."""
 MAX_LOG = 4.0
 """Largest change of a side's logarithm that is decoded, so that no weights can overflow."""
 
@@ -128,6 +130,31 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
     w = aw * dw.clamp(-MAX_LOG, MAX_LOG).exp()
     h = ah * dh.clamp(-MAX_LOG, MAX_LOG).exp()
     return torch.stack([ax + aw / 2 + dx * aw - w / 2, ay + ah / 2 + dy * ah - h / 2, w, h], 1)
+
+
+def rebased(deltas: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
+    """The deltas, relative to other anchors, of the same boxes.
+
+    Args:
+        deltas: (N, 4, A, R, R) float.
+        given: (4, A, R, R) or (N, 4, A, R, R) float, the anchors that they are relative to.
+        wanted: in one of those shapes, the anchors that they shall be relative to.
+
+    Returns:
+        (N, 4, A, R, R) float.
+    """
+    dx, dy, dw, dh = deltas.unbind(1)
+    gx, gy, gw, gh = given.unbind(-4)
+    ax, ay, aw, ah = wanted.unbind(-4)
+    return torch.stack(
+        [
+            (gx + gw / 2 + dx * gw - ax - aw / 2) / aw,
+            (gy + gh / 2 + dy * gh - ay - ah / 2) / ah,
+            dw + torch.log(gw / aw),
+            dh + torch.log(gh / ah),
+        ],
+        1,
+    )
 
 
 def overlap(boxes: Tensor, others: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from siamkd_core.losses.sharing import decayed, sharing_gate
 from siamkd_core.losses.target_response import target_response
 from siamkd_core.modelfile import ModelCard, find_model, load_model, read_card
 from siamkd_core.pair_task import PairTask
-from siamkd_core.pupil import check_backbone_takes, fresh, sample
+from siamkd_core.pupil import Pupil, check_backbone_takes, fresh, sample
 from siamkd_core.run import run
 from siamkd_core.task import Batch
 
@@ -66,8 +66,8 @@ def _check_anchors(teacher: ModelCard, students: Sequence[StudentConfig]) -> Non
         if one.head and teacher.head and one.head.shaped != teacher.head.shaped:
             raise ConfigError(
                 f"{one.name} has a {one.head.kind} head and its teacher {teacher.name} a "
-                f"{teacher.head.kind} one, whose anchors are others: both must be pixelwise, or "
-                "neither"
+                f"{teacher.head.kind} one, whose anchors are others: both must be pixelwise or "
+                "ban, or neither"
             )
 
 
@@ -118,7 +118,16 @@ class DistillTask(PairTask):
             )
             for one in config.students
         ]
-        pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
+        pupils = [
+            one._replace(
+                origin={
+                    **taught,
+                    **one.origin,
+                    **({"head": "the teacher's at first"} if student.reuse_head else {}),
+                }
+            )
+            for one, student in zip(pupils, config.students, strict=True)
+        ]
         super().__init__(config, data, device, dtype, commit, pupils)
         self.teaching = family_of(card.architecture, config, precise, card.head)
         self.config = config
@@ -128,7 +137,9 @@ class DistillTask(PairTask):
             device, memory_format=torch.channels_last
         )
         for one, student in zip(pupils, config.students, strict=True):
-            if config.terms(student).feature_matching:
+            if student.reuse_head:
+                _reuse_head(one, teacher, card)
+            elif config.terms(student).feature_matching:
                 ours, theirs = (self.family.channels(net) for net in (one.network, teacher))
                 torch.manual_seed(config.seed)
                 one.network.add_module(ADAPTER, nn.Conv2d(ours, theirs, 1))
@@ -176,7 +187,9 @@ class DistillTask(PairTask):
             "label": (config.label, lambda: self.family.label_loss(student, batch).mean()),
             "teacher_soft": (
                 config.teacher_soft,
-                lambda: self.family.soft_loss(student, teacher, batch, config.temperature).mean(),
+                lambda: self.family.soft_loss(
+                    student, teacher, batch, config.temperature, config.positive == "teacher"
+                ).mean(),
             ),
             "adaptive_hard": (
                 config.adaptive_hard,
@@ -190,7 +203,7 @@ class DistillTask(PairTask):
             ),
             "feature_matching": (
                 config.feature_matching,
-                lambda: _match(network.get_submodule(ADAPTER), ours, theirs).mean(),
+                lambda: _match(getattr(network, ADAPTER, nn.Identity()), ours, theirs).mean(),
             ),
             "stranger": (
                 self.config.stranger_weight,
@@ -221,6 +234,24 @@ class DistillTask(PairTask):
                 )
             )
         return torch.stack(found).mean(0)
+
+
+def _reuse_head(pupil: Pupil, teacher: nn.Module, card: ModelCard) -> None:
+    """Give a student the teacher's head.
+
+    Raises:
+        ConfigError: it has none, or another.
+    """
+    ours, theirs = (getattr(one, "head", None) for one in (pupil.network, teacher))
+    try:
+        if ours is None or theirs is None:
+            raise RuntimeError
+        ours.load_state_dict(theirs.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{pupil.card.name} cannot reuse the head of its teacher {card.name}: head and "
+            "channels of the features must be the same, and the architecture must have a head"
+        ) from error
 
 
 def on_one_grid(student: Answer, teacher: Answer) -> tuple[Answer, Answer]:

@@ -10,6 +10,7 @@ from siamkd_core.siamrpn import HeadConfig
 
 TAKEN = frozenset({"loss", "epoch", "held_out"})
 """Names of curves."""
+POSITIVE = ("labels", "teacher")
 SHARING = ("directional", "literal", "none")
 
 
@@ -29,17 +30,22 @@ class TermsConfig:
         label: loss against the label.
         teacher_soft: divergence from the teacher's response.
         temperature: tau of ``teacher_soft`` and of the sharing.
+        positive: who says in ``teacher_soft`` which cells are the target's: the ``labels`` (our
+            choice for teachers that have learnt from the same) or the ``teacher``, whose own labels
+            may have been of another kind: NanoTrack's positive region is far wider.
         adaptive_hard: loss against the truth where the student does not beat the teacher.
         margin: h, by which the teacher must be beaten, and within which a student may teach
             another; in units of the loss against the truth.
         target_response: distance of the attention maps.
         feature_matching: distance of the features themselves, through a 1x1 convolution that
-            learns with the student and is not part of its model (FitNets, to compare with).
+            learns with the student and is not part of its model (FitNets), or without one, see
+            :class:`StudentConfig`.
     """
 
     label: float = 0.0
     teacher_soft: float = 1.0
     temperature: float = 1.0
+    positive: str = "labels"
     adaptive_hard: float = 0.1
     margin: float = 0.005
     target_response: float = 1.0
@@ -57,6 +63,8 @@ class TermsConfig:
             raise ConfigError("losses: no weight may be negative, and one must be above 0")
         if self.temperature <= 0:
             raise ConfigError(f"losses: temperature must be above 0, got {self.temperature}")
+        if self.positive not in POSITIVE:
+            raise ConfigError(f"losses: positive is one of {', '.join(POSITIVE)}")
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,10 @@ class StudentConfig:
             ``alexnet`` may start from a siamfc's), and for the backbone ``efficientnet_slim`` what
             is left of an ``efficientnet`` and of its head, fitted on pairs of the data,
             see :mod:`siamkd_core.prune`. Empty for random weights.
+        reuse_head: start with the teacher's head, of the same kind and width on as many channels
+            ("SimKD", Chen et al., "Knowledge Distillation with the Reused Teacher Classifier",
+            2022); then ``feature_matching`` has no convolution between, so that the features become
+            those that the head knows.
         share: weight of what it learns from the other students; 0: nothing. The paper's small
             student has 1 and its large one beta, 0.5 in a public re-implementation and remembered
             to be the paper's.
@@ -90,6 +102,7 @@ class StudentConfig:
     head: HeadConfig | None = None
     pretrained: bool = False
     start_from: str = ""
+    reuse_head: bool = False
     share: float = 1.0
     learns_from: tuple[str, ...] = ()
     losses: TermsConfig | None = None

@@ -8,6 +8,7 @@ from siamkd_core.errors import ConfigError
 from siamkd_core.freeze import FreezeConfig
 from siamkd_core.schedule import ScheduleConfig
 
+OPTIMIZERS = ("sgd", "adamw")
 NEUTRAL = frozenset({"workers", "cache_gib", "checkpoint_every"})
 """Keys that may change between an interruption and the resume: no weight depends on them."""
 
@@ -22,7 +23,10 @@ class EngineConfig:
         batch_size: pairs a step, over all processes together.
         lr, lr_end: first (after the warm-up) and last learning rate.
         schedule: how the rate goes from one to the other.
-        momentum, weight_decay: of SGD.
+        optimizer: ``sgd``, or ``adamw`` (Loshchilov and Hutter, 2019) for layers that begin at
+            random beside layers that do not; at a tenth of the rates.
+        momentum: of SGD; AdamW has its usual 0.9 and 0.999.
+        weight_decay: of either, each in its own sense.
         clip_norm: each network's gradient is scaled down to this L2 norm; 0 leaves it.
         freeze: layers that do not learn in the first epochs.
         ema: decay a step of the exponential moving average of the weights; the average is what is
@@ -40,6 +44,7 @@ class EngineConfig:
     lr: float = 1e-2
     lr_end: float = 1e-5
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    optimizer: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip_norm: float = 0.0
@@ -53,6 +58,10 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2 or self.pairs_per_epoch < self.batch_size:
             raise ConfigError("epochs >= 1, batch_size >= 2 and pairs_per_epoch >= batch_size")
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigError(
+                f"optimizer is one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
+            )
         if not 0 < self.lr_end <= self.lr:
             raise ConfigError("lr and lr_end must fulfil 0 < lr_end <= lr")
         if not 0 <= self.ema < 1:

@@ -68,10 +68,16 @@ class Family(Protocol):
         ...
 
     def soft_loss(
-        self, student: Answer, teacher: Answer, batch: Batch, temperature: float
+        self,
+        student: Answer,
+        teacher: Answer,
+        batch: Batch,
+        temperature: float,
+        by_teacher: bool = False,
     ) -> Tensor:
-        """(N,) divergence of a student's predictions from the teacher's; the batch tells which
-        boxes count."""
+        """(N,) divergence of a student's predictions from the teacher's; the cells that the
+        teacher holds for the target's (a logit above 0) make up one half of it and their boxes
+        count, where ``by_teacher`` is false those that the labels hold for it."""
         ...
 
     def sharing_loss(

@@ -1,12 +1,14 @@
 """Public checkpoints as models of this library: names, shapes and conventions, mapped and checked.
 
-All of :data:`siamkd_core.import_layouts.LAYOUTS` take pixels 0..255 without normalisation. What
+All of :data:`FAMILIES` take pixels 0..255 without normalisation. What
 differs from ours, and is changed so that the function stays the same:
 
 - siamfc-pytorch reads RGB, we BGR (as DaSiamRPN and pysot do): the input channels of the first
   convolution turn round.
 - The BatchNorms of DaSiamRPN and pysot have an epsilon of 1e-5, our AlexNet's 1e-6: the difference
   goes into the running variance. A ResNet's is the same.
+- NanoTrack V3 gives distances to the sides of a box on cells of 16 px, we deltas on cells of 8 px
+  (:class:`siamkd_core.ban_head.BanHead`).
 - Our up-channel correlation is divided by the square root of what it sums
   (:class:`siamkd_core.siamrpn.UpChannelHead`): the exemplar's convolutions are multiplied by it.
 
@@ -16,17 +18,20 @@ Crops are cut at whole pixels there and at fractions here: boxes agree to about 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from siamkd_core.alexnet import NORM_EPS
 from siamkd_core.errors import ModelFileError
 from siamkd_core.import_layouts import BLOCKS, LAYOUTS, Layout, tensor_names
+from siamkd_core.import_nanotrack import nanotrack_card, nanotrack_names, nanotrack_weights
 from siamkd_core.import_resnet import STEM, resnet_card, resnet_names
 from siamkd_core.modelfile import ModelCard, build_network, check_weights, new_card, save_model
 from siamkd_core.recipe import check_model_name
@@ -34,6 +39,8 @@ from siamkd_core.siamfc import count_parameters
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import RpnTrackerConfig
 
+FAMILIES = (*LAYOUTS, "nanotrack")
+"""Projects whose checkpoints are known."""
 EPS = 1e-5
 """Of the BatchNorms of the SiamRPN layouts, PyTorch's default."""
 
@@ -43,6 +50,7 @@ TRACKERS = {
     "big": RpnTrackerConfig(penalty_k=0.055, window=0.42, size_rate=0.295),
     "pysot": RpnTrackerConfig(search_size=287, penalty_k=0.16, window=0.40, size_rate=0.30),
     "pysot-r50": RpnTrackerConfig(search_size=319, penalty_k=0.05, window=0.42, size_rate=0.38),
+    "nanotrack": RpnTrackerConfig(search_size=287, penalty_k=0.138, window=0.455, size_rate=0.348),
 }
 """Tracker parameters that were published with the checkpoints. The ResNet's search region was 255
 px, of which pysot used 25x25 cells; with 319 px we have as many."""
@@ -55,8 +63,8 @@ def import_weights(
 
     Args:
         path: what ``torch.save`` wrote: a state dict, or a dict that holds one as ``state_dict`` or
-            ``model``. Nothing in it is executed.
-        layout: one of LAYOUTS.
+            ``model``; or a ``.safetensors`` file. Nothing in it is executed.
+        layout: one of FAMILIES.
         name: of the model.
         output: folder.
         tracker: one of TRACKERS, for a siamrpn; empty for our defaults.
@@ -85,15 +93,22 @@ def import_weights(
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file of ``torch.save``, without the prefix of DataParallel.
+    """The state dict in a file of ``torch.save`` or safetensors, without the prefix of
+    DataParallel.
 
     Raises:
         ModelFileError: no such file, or there is no state dict in it.
     """
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        found: Any
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise ModelFileError(f"{path} is not a safetensors file: {error}") from error
     except Exception as error:  # a broken pickle raises anything: KeyError, EOFError ...
         raise ModelFileError(
             f"{path} is no file of tensors alone: {repr(error).splitlines()[0][:200]}; one "
@@ -122,8 +137,13 @@ def convert(
         ModelFileError: lists the tensors that are missing, extra or misshapen, in the names of the
             file.
     """
+    if layout == "nanotrack":
+        weights = nanotrack_weights(weights)
+        card = nanotrack_card(weights, name, where)
+        return card, _renamed(weights, card, nanotrack_names, where)
     if layout == "pysot" and STEM in weights:
-        return _resnet(weights, name, where)
+        card = resnet_card(weights, name, where)
+        return card, _renamed(weights, card, resnet_names, where)
     chosen = _spelling(weights, layout, where)
     kind = _head_kind(weights, chosen)
     names = tensor_names(chosen, kind)
@@ -146,15 +166,18 @@ def convert(
     return card, mapped
 
 
-def _resnet(
-    weights: Mapping[str, Tensor], name: str, where: str
-) -> tuple[ModelCard, dict[str, Tensor]]:
-    card = resnet_card(weights, name, where)
+def _renamed(
+    weights: Mapping[str, Tensor],
+    card: ModelCard,
+    name: Callable[[Iterable[str]], dict[str, str]],
+    where: str,
+) -> dict[str, Tensor]:
+    """Of a checkpoint whose numbers are ours as they are."""
     network = build_network(card)
-    names = resnet_names(network.state_dict())
+    names = name(network.state_dict())
     renamed = {names.get(key, key): value for key, value in weights.items()}
     check_weights(network, renamed, where, {ours: key for key, ours in names.items()})
-    return card, {ours: value.float() for ours, value in renamed.items()}
+    return {ours: value.float() for ours, value in renamed.items()}
 
 
 def _spelling(weights: Mapping[str, Tensor], layout: str, where: str) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +15,13 @@ from siamkd_core.distributed import rank, share_batch_norm, size, total
 from siamkd_core.engine_config import EngineConfig
 from siamkd_core.freeze import Frozen, check_layers, frozen_layers, set_training
 from siamkd_core.task import Batch, Task
+
+
+def _optimizer(parameters: Iterable[nn.Parameter], config: EngineConfig) -> torch.optim.Optimizer:
+    lr, decay = config.lr, config.weight_decay
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr, config.momentum, weight_decay=decay)
 
 
 class Learner:
@@ -43,12 +51,7 @@ class Learner:
             if config.ema
             else None
         )
-        self.optimizer = torch.optim.SGD(
-            self.networks.parameters(),
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer = _optimizer(self.networks.parameters(), config)
         # float16 gradients underflow without a scale; bfloat16 and float32 do not need one
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self._frozen: Frozen | None = None

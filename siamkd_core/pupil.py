@@ -27,6 +27,8 @@ from siamkd_core.recipe import RecipeConfig
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.siamrpn import DepthwiseHead, HeadConfig, SiamRPN
 
+COARSE = "efficientnet16"
+"""What a backbone is called that is an ``efficientnet`` but for the features it gives."""
 FITTED_ON = 128
 """Search regions that a slim backbone is fitted on."""
 
@@ -77,7 +79,8 @@ def fresh(
 ) -> Pupil:
     """A network with random weights; or with those of the model ``start_from``, its backbone's
     alone where it is of another architecture, or what is left of them in a slim backbone and a
-    narrower depth-wise head, or a pixel-wise one of the same width; or (``pretrained``) with those
+    narrower depth-wise head, or a pixel-wise one of the same width, or its stages alone in a coarse
+    backbone; or (``pretrained``) with those
     of an image classifier in the backbone.
 
     The weights depend on these arguments alone, not on what else a run trains. ``fitted_on`` makes
@@ -112,6 +115,8 @@ def fresh(
         part = _start_pruned(network, card, source, base, pairs())
         return Pupil(network, card, {"started_from": {**origin, "part": part}})
     same = base.architecture == card.architecture
+    if card.backbone == base.backbone.replace("efficientnet", COARSE):
+        return Pupil(network, card, {"started_from": {**origin, "part": _stages(network, source)}})
     if (base.backbone, base.widths) != (card.backbone, card.widths) or (
         same and base.head != card.head
     ):
@@ -134,6 +139,20 @@ def fresh(
             f"{card.architecture}: {error}"
         ) from error
     return Pupil(network, card, {"started_from": {**origin, "part": "backbone"}})
+
+
+def _stages(network: SiameseNetwork, source: SiameseNetwork) -> str:
+    """What of the source it starts from: the necks, and the head, see other features."""
+    ours, theirs = (cast(EfficientNet, one.backbone) for one in (network, source))
+    try:
+        ours.stem.load_state_dict(theirs.stem.state_dict())
+        ours.stages.load_state_dict(theirs.stages.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"a backbone of the widths {network.widths} cannot have the stages of one of "
+            f"{source.widths}: all but the neck's must be the same"
+        ) from error
+    return "stem and stages"
 
 
 def _start_pruned(

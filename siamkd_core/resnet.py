@@ -48,6 +48,7 @@ class ResNet(nn.Module):
     Attributes:
         levels: L, the features of each stage but the first, one behind the other.
         channels: L C.
+        stride: pixels between two of their cells.
     """
 
     def __init__(self, widths: Sequence[int], blocks: Sequence[int], bottleneck: bool) -> None:
@@ -79,7 +80,7 @@ class ResNet(nn.Module):
                 )
             inputs = outputs
         self.levels = len(self.necks)
-        self.channels = self.levels * neck
+        self.channels, self.stride = self.levels * neck, 8
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from siamkd_core.anchors import SQUARE
 from siamkd_core.arrays import Array, Scalar
 from siamkd_core.locate import locate, scale_factors
 from siamkd_core.select_box import select_box
@@ -81,17 +82,20 @@ class AnchorSearch:
 
     Args:
         config: the tracker's parameters.
-        shaped: whether the anchors have the shape that the target was given with.
+        head: whose anchors these are.
     """
 
-    def __init__(self, config: RpnTrackerConfig, shaped: bool = False) -> None:
-        self.config, self.shaped = config, shaped
+    def __init__(self, config: RpnTrackerConfig, head: HeadConfig | None = None) -> None:
+        self.config, self.head = config, head or HeadConfig()
 
     def factors(self) -> NDArray[np.float64]:
         return np.ones(1)
 
     def find(self, answer: Array, size: tuple[float, float], shape: tuple[float, float]) -> Found:
-        box = select_box(answer[0], size, self.config, shape if self.shaped else None)
+        anchor = shape if self.head.shaped else None
+        if self.head.square:
+            anchor = SQUARE, SQUARE
+        box = select_box(answer[0], size, self.config, anchor)
         grow_w, grow_h = box.w / size[0], box.h / size[1]
         return Found(box.dx, box.dy, grow_w, grow_h, box.value, box.peak)
 
@@ -104,6 +108,6 @@ class AnchorSearch:
 def search_of(config: SearchConfig, head: HeadConfig | None = None) -> Search:
     """The search that these parameters, and the head of a siamrpn, belong to."""
     if isinstance(config, RpnTrackerConfig):
-        return AnchorSearch(config, head is not None and head.shaped)
+        return AnchorSearch(config, head)
     assert isinstance(config, TrackerConfig)
     return ScaleSearch(config)

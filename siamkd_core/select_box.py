@@ -62,8 +62,8 @@ def select_box(
             :class:`siamkd_core.siamrpn.SiamRPN`. An array, or a tensor, whose device does it all.
         size: width and height of the target, pixels of the search crop, above 0.
         config: the tracker's parameters.
-        shape: width and height of the target in the exemplar, pixels of its crop, where the anchors
-            have that shape.
+        shape: width and height of the one anchor a cell, pixels, such as those of the target in
+            the exemplar's crop; None: the published anchors.
     """
     xp, device = library(answer), device_of(answer)
     boxes = _boxes(torch.as_tensor(answer[1:]), config.search_size, shape).double()

@@ -55,11 +55,15 @@ class SiamFCFamily:
         return self.label_loss(answer, batch)
 
     def soft_loss(
-        self, student: Answer, teacher: Answer, batch: Batch, temperature: float
+        self,
+        student: Answer,
+        teacher: Answer,
+        batch: Batch,
+        temperature: float,
+        by_teacher: bool = False,
     ) -> Tensor:
-        return teacher_soft(
-            student.logits, teacher.logits, self._positive(student, batch), temperature
-        )
+        positive = teacher.logits > 0 if by_teacher else self._positive(student, batch)
+        return teacher_soft(student.logits, teacher.logits, positive, temperature)
 
     def sharing_loss(
         self, receiver: Answer, provider: Answer, batch: Batch, temperature: float, detach: bool

@@ -20,8 +20,11 @@ from torch import Tensor, nn
 
 from siamkd_core.alexnet import TEACHER_WIDTHS, AlexNet
 from siamkd_core.anchors import ANCHORS
+from siamkd_core.ban_head import STRIDE as BAN_STRIDE
+from siamkd_core.ban_head import BanHead
 from siamkd_core.efficientnet import LITE2, SLIM, EfficientNet
 from siamkd_core.errors import ConfigError
+from siamkd_core.mobilenet import MobileNetV3
 from siamkd_core.network import SiameseNetwork, layer
 from siamkd_core.pixelwise_head import PixelwiseHead
 from siamkd_core.resnet import EXEMPLAR_SIDE, ResNet
@@ -29,11 +32,15 @@ from siamkd_core.xcorr import correlate_channels, correlate_kernels
 
 T = TypeVar("T")
 DOUBLED_WIDTHS = tuple(2 * width for width in TEACHER_WIDTHS)
-BACKBONES: Mapping[str, Callable[[Sequence[int]], AlexNet | EfficientNet | ResNet]] = {
+Backbone: TypeAlias = AlexNet | EfficientNet | MobileNetV3 | ResNet
+BACKBONES: Mapping[str, Callable[[Sequence[int]], Backbone]] = {
     "alexnet": partial(AlexNet, groups=1, last_norm=True),
     "efficientnet": EfficientNet,
     "efficientnet_slim": partial(EfficientNet, plan=SLIM),
     "efficientnet_lite2": partial(EfficientNet, plan=LITE2),
+    "efficientnet16": partial(EfficientNet, coarse=True),
+    "efficientnet16_slim": partial(EfficientNet, plan=SLIM, coarse=True),
+    "mobilenet_v3": MobileNetV3,
     "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
     "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True),
 }
@@ -46,7 +53,8 @@ class HeadConfig:
     Attributes:
         kind: ``upchannel`` (SiamRPN: a kernel for each number of each anchor) or ``depthwise``
             (SiamRPN++: a kernel a channel, far smaller) or ``pixelwise`` (our own, see
-            :class:`siamkd_core.pixelwise_head.PixelwiseHead`).
+            :class:`siamkd_core.pixelwise_head.PixelwiseHead`) or ``ban`` (without anchors, see
+            :class:`siamkd_core.ban_head.BanHead`; for features of stride 16).
         width: channels that are correlated.
     """
 
@@ -61,9 +69,15 @@ class HeadConfig:
 
     @property
     def shaped(self) -> bool:
-        """Whether it has one anchor a cell, of the exemplar's shape
-        (:func:`siamkd_core.anchors.exemplar_anchors`)."""
-        return self.kind == "pixelwise"
+        """Whether it has one box a cell, and learns which cells are the target's from anchors of
+        the exemplar's shape (:func:`siamkd_core.anchors.exemplar_anchors`)."""
+        return self.kind in ("pixelwise", "ban")
+
+    @property
+    def square(self) -> bool:
+        """Whether its deltas are relative to a square of :data:`siamkd_core.anchors.SQUARE`
+        pixels."""
+        return self.kind == "ban"
 
 
 class SiamRPN(SiameseNetwork):
@@ -100,6 +114,13 @@ class SiamRPN(SiameseNetwork):
         features = BACKBONES[backbone](self.widths)
         self.backbone, self.channels = features, features.channels
         kind, width = _HEADS[self.head_config.kind], self.head_config.width
+        if (features.stride == BAN_STRIDE) != (kind is BanHead):
+            raise ValueError(
+                f"a {self.head_config.kind} head does not fit the backbone {backbone}, whose "
+                f"features have a stride of {features.stride}: a ban head takes those of "
+                f"{BAN_STRIDE} (efficientnet16, efficientnet16_slim, mobilenet_v3), the others do "
+                "not"
+            )
         self.head: Head | LevelsHead
         if isinstance(features, ResNet):
             if kind is PixelwiseHead:
@@ -235,9 +256,10 @@ class Branch(nn.Module):
         return out.float()
 
 
-Head: TypeAlias = UpChannelHead | DepthwiseHead | PixelwiseHead
+Head: TypeAlias = UpChannelHead | DepthwiseHead | PixelwiseHead | BanHead
 _HEADS: dict[str, Callable[[int, int], Head]] = {
     "upchannel": UpChannelHead,
     "depthwise": DepthwiseHead,
     "pixelwise": PixelwiseHead,
+    "ban": BanHead,
 }

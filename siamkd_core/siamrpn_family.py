@@ -7,7 +7,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from siamkd_core.anchors import anchor_boxes, decode, exemplar_anchors, overlap
+from siamkd_core.anchors import (
+    SQUARE,
+    anchor_boxes,
+    decode,
+    exemplar_anchors,
+    overlap,
+    rebased,
+)
 from siamkd_core.distributed import predecessors, share_of_mean
 from siamkd_core.family import Answer, images
 from siamkd_core.freeze import settled
@@ -29,7 +36,8 @@ class SiamRPNFamily:
         search_size: side of the search crops in pixels.
         box_weight: weight of the boxes' loss against the scores', whoever teaches them.
         dtype: that the features are computed in.
-        shaped: whether the anchors have the exemplar's shape.
+        shaped: whether the anchors have the exemplar's shape. The deltas of a network whose own
+            are squares are brought to them, so that all answers can be compared.
 
     Raises:
         ConfigError: a search size that anchors do not fit.
@@ -54,7 +62,12 @@ class SiamRPNFamily:
         with self._precision(exemplar):
             z, x = siamrpn.embed(exemplar), siamrpn.embed(search)
             response = siamrpn.respond(siamrpn.kernels(z), x)
-        return Answer(z, x, response[:, 0], response[:, 1:])
+        deltas = response[:, 1:]
+        if siamrpn.head_config.square:
+            anchors = self._anchors(batch)
+            sides = deltas.new_full((1, 2), SQUARE)
+            deltas = rebased(deltas, exemplar_anchors(sides, self.anchors), anchors)
+        return Answer(z, x, response[:, 0], deltas)
 
     def label_loss(self, answer: Answer, batch: Batch) -> Tensor:
         parts = self.label_parts(answer, batch)
@@ -74,14 +87,21 @@ class SiamRPNFamily:
         return box_smooth_l1(answer.deltas, drawn.deltas, drawn.positive, BETA)
 
     def soft_loss(
-        self, student: Answer, teacher: Answer, batch: Batch, temperature: float
+        self,
+        student: Answer,
+        teacher: Answer,
+        batch: Batch,
+        temperature: float,
+        by_teacher: bool = False,
     ) -> Tensor:
-        return self._divergence(student, teacher, batch, temperature, True)
+        positive = teacher.logits > 0 if by_teacher else self.targets(batch).positive
+        return self._divergence(student, teacher, positive, temperature, True)
 
     def sharing_loss(
         self, receiver: Answer, provider: Answer, batch: Batch, temperature: float, detach: bool
     ) -> Tensor:
-        return self._divergence(receiver, provider, batch, temperature, detach)
+        positive = self.targets(batch).positive
+        return self._divergence(receiver, provider, positive, temperature, detach)
 
     def strange_loss(self, network: nn.Module, answer: Answer, batch: Batch) -> Tensor:
         """Of the anchors that are drawn from the pair: those on its target must say no as well.
@@ -116,12 +136,12 @@ class SiamRPNFamily:
         return rpn_targets(batch["box"], batch["number"], self._anchors(batch))
 
     def _divergence(
-        self, learner: Answer, source: Answer, batch: Batch, temperature: float, detach: bool
+        self, learner: Answer, source: Answer, positive: Tensor, temperature: float, detach: bool
     ) -> Tensor:
         return rpn_divergence(
             _predictions(learner),
             _predictions(source),
-            self.targets(batch).positive,
+            positive,
             temperature,
             self.box_weight,
             BETA,

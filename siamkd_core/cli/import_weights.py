@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "make a model of a public checkpoint: siamfc-pytorch, DaSiamRPN, pysot"
-LAYOUTS = ("siamfc-pytorch", "dasiamrpn", "pysot")
-TRACKERS = ("vot", "otb", "big", "pysot", "pysot-r50")
+HELP = "make a model of a public checkpoint: siamfc-pytorch, DaSiamRPN, pysot, NanoTrack"
+LAYOUTS = ("siamfc-pytorch", "dasiamrpn", "pysot", "nanotrack")
+TRACKERS = ("vot", "otb", "big", "pysot", "pysot-r50", "nanotrack")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help="what torch.save wrote: .pth, .model, .pt")
+    parser.add_argument("file", help="what torch.save wrote (.pth, .model, .pt), or .safetensors")
     parser.add_argument(
         "--family", required=True, choices=LAYOUTS, help="project the checkpoint comes from"
     )
