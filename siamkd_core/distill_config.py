@@ -30,9 +30,6 @@ class TermsConfig:
         label: loss against the label.
         teacher_soft: divergence from the teacher's response.
         temperature: tau of ``teacher_soft`` and of the sharing.
-        positive: who says in ``teacher_soft`` which cells are the target's: the ``labels`` (our
-            choice for teachers that have learnt from the same) or the ``teacher``, whose own labels
-            may have been of another kind: NanoTrack's positive region is far wider.
         adaptive_hard: loss against the truth where the student does not beat the teacher.
         margin: h, by which the teacher must be beaten, and within which a student may teach
             another; in units of the loss against the truth.
@@ -40,16 +37,19 @@ class TermsConfig:
         feature_matching: distance of the features themselves, through a 1x1 convolution that
             learns with the student and is not part of its model (FitNets), or without one, see
             :class:`StudentConfig`.
+        positive: who says in ``teacher_soft`` which cells are the target's: the ``labels`` (our
+            choice for teachers that have learnt from the same) or the ``teacher``, whose own labels
+            may have been of another kind: NanoTrack's positive region is far wider.
     """
 
     label: float = 0.0
     teacher_soft: float = 1.0
     temperature: float = 1.0
-    positive: str = "labels"
     adaptive_hard: float = 0.1
     margin: float = 0.005
     target_response: float = 1.0
     feature_matching: float = 0.0
+    positive: str = "labels"
 
     def __post_init__(self) -> None:
         weights = (

@@ -13,6 +13,7 @@ from siamkd_core.anchors import (
     encode,
     exemplar_anchors,
     overlap,
+    rebased,
     resized,
 )
 from siamkd_core.box import iou
@@ -101,6 +102,22 @@ def test_encoding_and_decoding_equal_plain_arithmetic():
     # of the 64 px square in the middle: 32 px right, 16 px up, twice as wide
     expected = [127.5 + 32 - 64, 127.5 - 16 - 32, 128, 64]
     assert moved[0, :, 2, 8, 8].tolist() == pytest.approx(expected, abs=1e-3)
+
+
+def test_deltas_relative_to_other_anchors_are_those_of_the_same_boxes():
+    torch.manual_seed(4)
+    places = anchor_boxes(159)
+    deltas = torch.randn(3, 4, 1, 5, 5) * 0.4
+    square = exemplar_anchors(torch.tensor([[64.0, 64.0]]), places)
+    shaped = exemplar_anchors(torch.tensor([[30.0, 80.0], [64.0, 64.0], [100.0, 20.0]]), places)
+    other = rebased(deltas, square, shaped)
+    assert torch.allclose(decode(other, shaped), decode(deltas, square), atol=1e-3)
+    assert not torch.allclose(other[0], deltas[0], atol=0.1)
+    assert torch.allclose(other[1], deltas[1], atol=1e-6)
+    # places that differ
+    moved = shaped + torch.tensor([7.0, -3.0, 0.0, 0.0])[:, None, None, None]
+    found = decode(rebased(deltas, shaped, moved), moved)
+    assert torch.allclose(found, decode(deltas, shaped), atol=1e-3)
 
 
 def test_no_delta_can_overflow():

@@ -24,6 +24,7 @@ SHAPES = {
     "upchannel": (3, 5, 5, 7, 7),
     "depthwise": (3, 5, 5, 7, 7),
     "pixelwise": (3, 5, 1, 7, 7),
+    "ban": (3, 5, 1, 7, 7),
 }
 
 
@@ -34,7 +35,11 @@ def test_folding_batch_norm_does_not_change_the_answer(kind):
     z = rng.integers(0, 256, (127, 127, 3), np.uint8)
     x = rng.integers(0, 256, (3, 175, 175, 3), np.uint8)
     widths = (4, 8, 8, 8, 4)
-    made = SiamFC(widths) if kind == "siamfc" else SiamRPN(widths, HeadConfig(kind, 6))
+    if kind == "ban":
+        widths, backbone = (4, 4, 4, 6, 6, 5), "efficientnet16"
+    else:
+        backbone = "alexnet"
+    made = SiamFC(widths) if kind == "siamfc" else SiamRPN(widths, HeadConfig(kind, 6), backbone)
     network = trained_looking(made)
     with torch.no_grad():
         expected = network(

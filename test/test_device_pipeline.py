@@ -27,7 +27,7 @@ from siamkd_core.tracker import Tracker
 from siamkd_core.tracker_config import TrackerConfig
 
 WIDTHS = (4, 8, 8, 8, 4)
-KINDS = ["siamfc", "upchannel", "depthwise", "pixelwise"]
+KINDS = ["siamfc", "upchannel", "depthwise", "pixelwise", "ban"]
 BOX = Box(60.0, 50.0, 40.0, 30.0)
 ADAPTING = {"exemplar_share": 0.4, "exemplar_score": 0.0}
 
@@ -39,12 +39,14 @@ def model(kind: str) -> tuple[Any, ModelCard]:
     if kind == "siamfc":
         network, card = SiamFC(WIDTHS), new_card("tiny", "siamfc", WIDTHS)
     else:
-        head = HeadConfig(kind, 6)
-        network, card = SiamRPN(WIDTHS, head), new_card("tiny", "siamrpn", WIDTHS, head=head)
+        head, coarse = HeadConfig(kind, 6), kind == "ban"
+        widths, backbone = ((4, 4, 4, 6, 6, 5), "efficientnet16") if coarse else (WIDTHS, "alexnet")
+        network = SiamRPN(widths, head, backbone)
+        card = new_card("tiny", "siamrpn", widths, backbone, head)
         with torch.no_grad():
             for name, weights in network.head.named_parameters():
-                weights.mul_(0.2 if "exemplar" in name or "mix" in name else 1)
-    voting = {"vote": 2} if kind == "pixelwise" else {}
+                weights.mul_(0.2 if "exemplar" in name or "mix" in name or "answer" in name else 1)
+    voting = {"vote": 2} if kind in ("pixelwise", "ban") else {}
     tracker = replace(card.tracker, **ADAPTING, **voting)
     return network.eval(), replace(card, tracker=tracker)
 

@@ -273,6 +273,114 @@ def test_anchors_of_the_exemplars_shape_are_taught_by_such_alone(config, data, t
     assert losses["dull/teacher_soft"].item() == pytest.approx(expected.mean().item(), rel=1e-4)
 
 
+COARSE = StudentConfig(
+    "coarse", (4, 2, 4, 4, 5, 6), "efficientnet16", head=HeadConfig("ban", 4), reuse_head=True
+)
+
+
+@pytest.fixture(scope="module")
+def ban(tmp_path_factory):
+    """A teacher without anchors on another backbone of stride 16."""
+    torch.manual_seed(8)
+    widths = (4, 4, 4, 4, 4, 4, 4, 4, 4, 6)
+    card = new_card("ban", "siamrpn", widths, "mobilenet_v3", HeadConfig("ban", 4))
+    network = settle(build_network(card))
+    with torch.no_grad():
+        network.head.score.answer.bias += 0.5 - network.head.score.answer.bias
+    return save_model(network, card, tmp_path_factory.mktemp("ban"))
+
+
+def test_a_reused_head_and_what_the_teacher_holds_for_the_targets(config, data, ban):
+    terms = TermsConfig(0.0, 1.0, 2.0, 0.2, 0.05, 0.0, feature_matching=0.5, positive="teacher")
+    pixelwise = replace(DULL, head=HeadConfig("pixelwise", 4))
+    config = replace(
+        config,
+        teacher=str(ban),
+        students=(COARSE, replace(pixelwise, losses=replace(terms, feature_matching=0.0))),
+        losses=terms,
+        sharing=SharingConfig("none"),
+    )
+    task = make(config, data)
+    teacher, student = load_model(ban)[0], task.networks["coarse"]
+    for name, value in teacher.head.state_dict().items():
+        assert torch.equal(student.head.state_dict()[name], value)
+    assert not hasattr(student, "adapter")  # the head knows the features as they are
+    assert task.cards["coarse"].training == {} and "head" in task.origins["coarse"]
+
+    batch = batch_of(task)
+    task.start_epoch(0)
+    losses = task.losses(task.networks, batch)
+    with torch.no_grad():
+        z, x, taught = outputs(teacher, batch)
+        ours_z, ours_x, learnt = outputs(student, batch)
+    assert taught.logits.shape == learnt.logits.shape == (4, 1, 9, 9)
+    # deltas of squares of 64 pixels, relative to anchors of the target's shape
+    w, h = batch["shape"].float().T[:, :, None, None, None]
+    sides = torch.stack(torch.broadcast_tensors(w, h, w, h), 1)
+
+    def shaped(found):
+        place, size = found.deltas[:, :2] * 64 / sides[:, :2], found.deltas[:, 2:]
+        return found._replace(deltas=torch.cat([place, size + (64 / sides[:, 2:]).log()], 1))
+
+    positive = taught.logits > 0
+    assert 0 < positive.float().mean() < 1
+    expected = rpn_divergence(
+        shaped(learnt), shaped(taught), positive, 2.0, config.box_weight, BETA
+    )
+    assert losses["coarse/teacher_soft"].item() == pytest.approx(expected.mean().item(), rel=1e-3)
+    matched = (feature_matching(ours_z, z) + feature_matching(ours_x, x)) / 2
+    assert losses["coarse/feature_matching"].item() == pytest.approx(
+        matched.mean().item(), rel=1e-3
+    )
+    # a student with anchors of the target's shape is compared on them
+    other = outputs(task.networks["dull"], batch)[2]
+    expected = rpn_divergence(other, shaped(taught), positive, 2.0, config.box_weight, BETA)
+    assert losses["dull/teacher_soft"].item() == pytest.approx(expected.mean().item(), rel=1e-3)
+    # what the labels hold for the target is something else
+    by_labels = make(
+        replace(config, losses=replace(terms, positive="labels"), students=(COARSE,)), data
+    )
+    by_labels.start_epoch(0)
+    different = by_labels.losses(by_labels.networks, batch)["coarse/teacher_soft"].item()
+    assert different != pytest.approx(losses["coarse/teacher_soft"].item(), rel=1e-2)
+
+
+def test_a_head_that_cannot_be_reused_is_named(config, data, ban, tmp_path):
+    alone = replace(config, teacher=str(ban), sharing=SharingConfig("none"))
+    for wrong in (
+        replace(COARSE, head=HeadConfig("ban", 5)),
+        replace(COARSE, widths=(*COARSE.widths[:-1], 5)),
+        replace(DULL, head=HeadConfig("pixelwise", 4), reuse_head=True),
+    ):
+        with pytest.raises(ConfigError, match="cannot reuse the head of its teacher ban: head and"):
+            make(replace(alone, students=(wrong,)), data)
+    siamfc = tiny_model(tmp_path / "siamfc")
+    student = StudentConfig("fc", (2, 4, 4, 4, 2), reuse_head=True)
+    with pytest.raises(ConfigError, match="must have a head"):
+        make(replace(alone, teacher=str(siamfc), students=(student,)), data)
+    with pytest.raises(ConfigError, match="positive is one of labels, teacher"):
+        TermsConfig(positive="nobody")
+
+
+def test_a_coarse_backbone_starts_from_the_stages_of_another(config, data, ban, tmp_path):
+    widths = (4, 2, 4, 4, 5, 6)
+    torch.manual_seed(9)
+    card = new_card("base", "siamfc", (*widths[:-1], 3), "efficientnet")
+    base = save_model(settle(build_network(card)), card, tmp_path)
+    alone = replace(config, teacher=str(ban), sharing=SharingConfig("none"))
+    student = replace(COARSE, start_from=str(base))
+    task = make(replace(alone, students=(student,)), data)
+    source, found = load_model(base)[0].backbone, task.networks["coarse"].backbone
+    for part in ("stem", "stages"):
+        theirs = getattr(source, part).state_dict()
+        for name, value in getattr(found, part).state_dict().items():
+            assert torch.equal(value, theirs[name])
+    assert task.origins["coarse"]["started_from"]["part"] == "stem and stages"
+    thin = replace(student, widths=(4, 2, 4, 4, 4, 6))
+    with pytest.raises(ConfigError, match="all but the neck's must be the same"):
+        make(replace(alone, students=(thin,)), data)
+
+
 def test_scores_that_nothing_trains_are_refused(config):
     # the adaptive-hard loss is that of the boxes
     boxes = TermsConfig(teacher_soft=0.0, adaptive_hard=1.0)

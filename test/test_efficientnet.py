@@ -264,7 +264,30 @@ def test_folding_changes_nothing(bgr):
         assert torch.allclose(folded.embed(bgr), before, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [127, 239, 255])
+def test_coarse_features_are_those_of_the_last_stage_with_their_rim(size):
+    torch.manual_seed(3)
+    full, coarse = EfficientNet(THIN).eval(), EfficientNet(THIN, coarse=True).eval()
+    coarse.stem, coarse.stages, coarse.necks[0] = full.stem, full.stages, full.necks[1]
+    image = torch.rand(1, 3, size, size) * 255
+    with torch.no_grad():
+        found, levels = coarse(image), full(image)
+    assert found.shape == (1, THIN[-1], -(-size // 16), -(-size // 16))
+    # a cell of stride 8 in two lies on one of them
+    cells = 2 * found.shape[-1] - 1
+    fine = torch.nn.functional.interpolate(
+        found, (cells, cells), mode="bilinear", align_corners=True
+    )
+    inner = slice(5, 5 + levels.shape[-1])
+    expected = levels[:, THIN[-1] :]
+    assert expected.std() > 1e-3
+    assert torch.allclose(fine[..., inner, inner], expected, atol=1e-4)
+    assert (full.stride, coarse.stride, coarse.levels) == (8, 16, 1)
+
+
 def test_impossible_widths_and_sides_are_refused():
+    with pytest.raises(ValueError, match="no features of stride 16"):
+        EfficientNet((8, 8, 8, 8, 8), coarse=True)
     with pytest.raises(ValueError, match="three to 5 stages"):
         EfficientNet((8, 8, 8, 8))
     with pytest.raises(ValueError, match="8k \\+ 7 pixels, got 250x250"):

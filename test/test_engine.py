@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch.utils.data import default_collate
 from toy_training import CONFIG, Samples, ToyTask, train_toy
 
 from siamkd_core import runfolder
@@ -25,6 +26,7 @@ from siamkd_core.engine_config import EngineConfig
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.freeze import FreezeConfig
 from siamkd_core.interrupt import stop_on_signals
+from siamkd_core.learner import Learner
 
 STEPS = CONFIG.steps
 CURVES = runfolder.curves
@@ -266,6 +268,29 @@ def test_clipping_bounds_each_networks_step(tmp_path):
     limit = min(free) / 3
     clipped = change(replace(plain, clip_norm=limit), tmp_path / "clipped")
     assert clipped == pytest.approx([limit, limit], rel=1e-3)
+
+
+def test_adamw_takes_the_published_step(tmp_path):
+    told = replace(CONFIG, optimizer="adamw", lr=0.05, lr_end=0.05, weight_decay=0.1, ema=0.0)
+    task = ToyTask()
+    learner = Learner(told, task, torch.device("cpu"), torch.float32)
+    learner.start_epoch(0)
+    weights = list(task.networks.parameters())
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in weights]
+    for step in range(3):
+        before = [p.detach().clone() for p in weights]
+        learner.step(default_collate([task.samples[n] for n in range(4)]), step, 0.05)
+        for n, (p, old) in enumerate(zip(weights, before, strict=True)):
+            mean, square = moments[n]
+            mean = 0.9 * mean + 0.1 * p.grad
+            square = 0.999 * square + 0.001 * p.grad**2
+            moments[n] = mean, square
+            slope = mean / (1 - 0.9 ** (step + 1))
+            size = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
+            expected = old * (1 - 0.05 * 0.1) - 0.05 * slope / size
+            assert torch.allclose(p, expected, atol=1e-6)
+    with pytest.raises(ConfigError, match="optimizer is one of sgd, adamw"):
+        replace(CONFIG, optimizer="lion")
 
 
 def test_no_worker_outlives_the_run(tmp_path):

@@ -1,5 +1,7 @@
 """SiamRPN's sizes and geometry; its head against loops."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,15 +46,22 @@ def test_the_depthwise_head_by_hand():
     assert count_parameters(network) == backbone_by_hand(WIDTHS) + sum(branches)
 
 
-@pytest.mark.parametrize("kind", ["upchannel", "depthwise", "pixelwise"])
+def made(kind, width):
+    """A network with a backbone that the head takes."""
+    if kind == "ban":
+        return SiamRPN((4, 4, 4, 6, 6, 5), HeadConfig(kind, width), "efficientnet16")
+    return SiamRPN(WIDTHS, HeadConfig(kind, width))
+
+
+@pytest.mark.parametrize("kind", ["upchannel", "depthwise", "pixelwise", "ban"])
 def test_one_exemplar_against_many_and_pair_by_pair(kind):
     torch.manual_seed(0)
-    network = SiamRPN(WIDTHS, HeadConfig(kind, 4)).eval()
+    network = made(kind, 4).eval()
     z, x = torch.rand(2, 3, 127, 127) * 255, torch.rand(4, 3, 143, 143) * 255
     with torch.no_grad():
         together = network(z, x)
         assert (
-            together.shape == (4, 5, 1 if kind == "pixelwise" else 5, 3, 3)
+            together.shape == (4, 5, 1 if kind in ("pixelwise", "ban") else 5, 3, 3)
             and together.dtype == torch.float32
         )
         for n in range(4):
@@ -73,10 +82,17 @@ def test_the_other_backbone_has_the_same_geometry(widths):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("kind", ["upchannel", "depthwise", "pixelwise"])
+@pytest.mark.parametrize("kind", ["upchannel", "depthwise", "pixelwise", "ban"])
 def test_the_answer_is_float32_whatever_the_rest_computes_in(backbone, kind):
-    levels = backbone.startswith("resnet")
-    network = SiamRPN((2, 2, 2, 2, 2, 2) if levels else WIDTHS, HeadConfig(kind, 2), backbone)
+    widths = {"resnet18": (2,) * 6, "resnet50": (2,) * 6, "mobilenet_v3": (2,) * 10}
+    widths |= {"efficientnet16": (2,) * 6, "efficientnet16_slim": (2,) * 6}
+    build = partial(SiamRPN, widths.get(backbone, WIDTHS), HeadConfig(kind, 2), backbone)
+    coarse = "16" in backbone or "mobile" in backbone
+    if coarse != (kind == "ban"):
+        with pytest.raises(ValueError, match=f"{kind} head does not fit the backbone {backbone}"):
+            build()
+        return
+    network = build()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         z, x = (network.eval().embed(torch.rand(1, 3, side, side)) for side in (127, 143))
         assert z.dtype == torch.bfloat16
@@ -124,7 +140,7 @@ def test_a_shift_by_the_stride_shifts_the_answer_by_one_cell():
 
 
 def test_an_impossible_head_is_refused():
-    with pytest.raises(ConfigError, match="upchannel, depthwise, pixelwise"):
+    with pytest.raises(ConfigError, match="upchannel, depthwise, pixelwise, ban"):
         HeadConfig("sideways")
     with pytest.raises(ConfigError, match="width"):
         HeadConfig(width=0)
