@@ -115,7 +115,7 @@ def fresh(
         part = _start_pruned(network, card, source, base, pairs())
         return Pupil(network, card, {"started_from": {**origin, "part": part}})
     same = base.architecture == card.architecture
-    if card.backbone == base.backbone.replace("efficientnet", COARSE):
+    if base.backbone != card.backbone == base.backbone.replace("efficientnet", COARSE):
         return Pupil(network, card, {"started_from": {**origin, "part": _stages(network, source)}})
     if (base.backbone, base.widths) != (card.backbone, card.widths) or (
         same and base.head != card.head

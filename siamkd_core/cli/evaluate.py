@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 HELP = "run a model once through a folder of sequences and measure it; run again to resume"
 DECIDING_MODULES = (
     *("box", "crop", "device_crop", "siamfc", "siamrpn", "anchors", "xcorr", "backend", "arrays"),
-    *("network", "alexnet", "efficientnet", "resnet", "architectures", "modelfile"),
-    *("pixelwise_head", "locate", "select_box", "search", "pipeline", "device_pipeline", "tracker"),
-    *("image", "evaluate"),
+    *("network", "alexnet", "efficientnet", "mobilenet", "resnet", "architectures", "modelfile"),
+    *("pixelwise_head", "ban_head", "locate", "select_box", "search", "pipeline"),
+    *("device_pipeline", "tracker", "image", "evaluate"),
 )
 
 
