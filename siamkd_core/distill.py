@@ -102,6 +102,8 @@ class DistillTask(PairTask):
         told = config.teacher_precision
         precise = resolve_precision(told, device) if told else dtype
         facts = {key: getattr(card, key) for key in ("name", "sha256", "parameters")}
+        # whose a teacher is that somebody else has trained
+        facts |= {key: card.training[key] for key in ("imported",) if key in card.training}
         taught = {"teacher": {**facts, "precision": short(precise)}}
         pairs = cache(partial(sample, config, data))
         pupils = [
@@ -118,16 +120,7 @@ class DistillTask(PairTask):
             )
             for one in config.students
         ]
-        pupils = [
-            one._replace(
-                origin={
-                    **taught,
-                    **one.origin,
-                    **({"head": "the teacher's at first"} if student.reuse_head else {}),
-                }
-            )
-            for one, student in zip(pupils, config.students, strict=True)
-        ]
+        pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
         super().__init__(config, data, device, dtype, commit, pupils)
         self.teaching = family_of(card.architecture, config, precise, card.head)
         self.config = config
@@ -139,6 +132,7 @@ class DistillTask(PairTask):
         for one, student in zip(pupils, config.students, strict=True):
             if student.reuse_head:
                 _reuse_head(one, teacher, card)
+                self.origins[one.card.name] = {**one.origin, "head_from": card.name}
             elif config.terms(student).feature_matching:
                 ours, theirs = (self.family.channels(net) for net in (one.network, teacher))
                 torch.manual_seed(config.seed)

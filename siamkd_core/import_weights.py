@@ -1,6 +1,6 @@
 """Public checkpoints as models of this library: names, shapes and conventions, mapped and checked.
 
-All of :data:`FAMILIES` take pixels 0..255 without normalisation. What
+All of :data:`PROJECTS` take pixels 0..255 without normalisation. What
 differs from ours, and is changed so that the function stays the same:
 
 - siamfc-pytorch reads RGB, we BGR (as DaSiamRPN and pysot do): the input channels of the first
@@ -39,8 +39,13 @@ from siamkd_core.siamfc import count_parameters
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import RpnTrackerConfig
 
-FAMILIES = (*LAYOUTS, "nanotrack")
-"""Projects whose checkpoints are known."""
+PROJECTS = {
+    "siamfc-pytorch": "huanglianghua/siamfc-pytorch",
+    "dasiamrpn": "foolwood/DaSiamRPN",
+    "pysot": "STVIR/pysot",
+    "nanotrack": "HonglinChu/NanoTrack",
+}
+"""Whose checkpoints are known, by the name of their layout."""
 EPS = 1e-5
 """Of the BatchNorms of the SiamRPN layouts, PyTorch's default."""
 
@@ -64,7 +69,7 @@ def import_weights(
     Args:
         path: what ``torch.save`` wrote: a state dict, or a dict that holds one as ``state_dict`` or
             ``model``; or a ``.safetensors`` file. Nothing in it is executed.
-        layout: one of FAMILIES.
+        layout: one of PROJECTS.
         name: of the model.
         output: folder.
         tracker: one of TRACKERS, for a siamrpn; empty for our defaults.
@@ -86,6 +91,7 @@ def import_weights(
             "file": path.name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "layout": layout,
+            "project": PROJECTS[layout],
         }
     }
     card = replace(card, parameters=count_parameters(network), training=training)

@@ -305,7 +305,7 @@ def test_a_reused_head_and_what_the_teacher_holds_for_the_targets(config, data, 
     for name, value in teacher.head.state_dict().items():
         assert torch.equal(student.head.state_dict()[name], value)
     assert not hasattr(student, "adapter")  # the head knows the features as they are
-    assert task.cards["coarse"].training == {} and "head" in task.origins["coarse"]
+    assert task.cards["coarse"].training == {} and task.origins["coarse"]["head_from"] == "ban"
 
     batch = batch_of(task)
     task.start_epoch(0)

@@ -160,6 +160,7 @@ def test_what_is_imported_answers_like_the_original(suffix, tmp_path):
     path = import_weights(file, "nanotrack", "nano", tmp_path / "out", "nanotrack")
     network, card = load_model(path)
     assert card.parameters == PARAMETERS and card.backbone == "mobilenet_v3"
+    assert card.training["imported"]["project"] == "HonglinChu/NanoTrack"
     assert card.tracker.window == 0.455 and card.head.kind == "ban"
 
     # 15 cells of 16 pixels about the centre, as published; ours are the inner nine, and eight

@@ -12,7 +12,7 @@ from siamkd_core.cli import import_weights as verb
 from siamkd_core.cli import main
 from siamkd_core.errors import ModelFileError
 from siamkd_core.import_layouts import LAYOUTS
-from siamkd_core.import_weights import TRACKERS, import_weights
+from siamkd_core.import_weights import PROJECTS, TRACKERS, import_weights
 from siamkd_core.modelfile import load_model
 
 WIDTHS = (4, 6, 8, 8, 4)
@@ -277,7 +277,7 @@ def test_nothing_in_a_file_is_executed(tmp_path, capsys):
 
 
 def test_the_command_offers_what_the_library_has():
-    assert tuple(LAYOUTS) == verb.LAYOUTS
+    assert tuple(PROJECTS) == verb.LAYOUTS == (*LAYOUTS, "nanotrack")
     assert tuple(TRACKERS) == verb.TRACKERS
 
 
