@@ -17,7 +17,7 @@ from siamkd_core.crop import Square
 from siamkd_core.device_crop import crop_squares, mean_colour, upload
 from siamkd_core.image import Image
 from siamkd_core.pipeline import Look
-from siamkd_core.search import Found, search_of
+from siamkd_core.search import Found, Known, search_of
 from siamkd_core.siamfc import EXEMPLAR_SIZE
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import SearchConfig
@@ -65,15 +65,14 @@ class DevicePipeline:
         view: _View,
         exemplar: Tensor,
         square: Square,
-        size: tuple[float, float],
-        shape: tuple[float, float],
+        known: Known,
     ) -> Look:
         squares = [square._replace(side=square.side * factor) for factor in self._factors]
         crops = crop_squares(*view, squares, self._crops)
         self._clock.mark(0)
         answer = self._backend.response(exemplar, crops)
         self._clock.mark(1)
-        found = self.search.find(answer, size, shape)
+        found = self.search.find(answer, known)
         result = torch.stack([answer.isfinite().all().double(), *(v.double() for v in found)])
         self._clock.mark(2)
         finite, *values = fetch(result)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from siamkd_core.backend import Backend
 from siamkd_core.crop import Square, crop_square, mean_colour
 from siamkd_core.image import Image
-from siamkd_core.search import Found, Search, search_of
+from siamkd_core.search import Found, Known, Search, search_of
 from siamkd_core.siamfc import EXEMPLAR_SIZE
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import SearchConfig
@@ -58,8 +58,7 @@ class Pipeline(Protocol):
         view: Any,
         exemplar: Any,
         square: Square,
-        size: tuple[float, float],
-        shape: tuple[float, float],
+        known: Known,
     ) -> Look:
         """Search for an exemplar.
 
@@ -67,8 +66,7 @@ class Pipeline(Protocol):
             view: of :meth:`take`.
             exemplar: of :meth:`embed`, or a blend of such.
             square: the search region of factor 1, see :meth:`Search.factors`.
-            size: the target's width and height in pixels of its crop.
-            shape: those it was given with, in pixels of its exemplar.
+            known: of the target.
         """
         ...
 
@@ -105,8 +103,7 @@ class HostPipeline:
         view: _View,
         exemplar: Any,
         square: Square,
-        size: tuple[float, float],
-        shape: tuple[float, float],
+        known: Known,
     ) -> Look:
         crops = np.stack(
             [
@@ -119,7 +116,7 @@ class HostPipeline:
         responded = time.perf_counter()
         found = None
         if np.isfinite(answer).all():
-            found = Found(*map(float, self.search.find(answer, size, shape)))
+            found = Found(*map(float, self.search.find(answer, known)))
         return Look(found, responded - start, time.perf_counter() - responded)
 
 

@@ -15,6 +15,20 @@ from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import RpnTrackerConfig, SearchConfig, TrackerConfig
 
 
+class Known(NamedTuple):
+    """What is known of a target before a look at it.
+
+    Attributes:
+        size: its width and height in pixels of a crop of factor 1.
+        shape: those it was given with, in pixels of the exemplar.
+        correction: factors on the widths and heights that the network sees.
+    """
+
+    size: tuple[float, float]
+    shape: tuple[float, float]
+    correction: tuple[float, float] = (1.0, 1.0)
+
+
 class Found(NamedTuple):
     """Where the target is and how its size changed: scalars of the library that found it.
 
@@ -23,6 +37,7 @@ class Found(NamedTuple):
         grow_w, grow_h: factors on its width and height.
         value: logit there.
         peak: highest logit.
+        seen_w, seen_h: factors on width and height as seen, of which only a share is taken over.
     """
 
     dx: Scalar
@@ -31,21 +46,29 @@ class Found(NamedTuple):
     grow_h: Scalar
     value: Scalar
     peak: Scalar
+    seen_w: Scalar
+    seen_h: Scalar
 
 
 class Search(Protocol):
+    """Attributes:
+    corrects: whether the sizes that the network sees are to be corrected by those that it sees of
+        the exemplar.
+    """
+
+    corrects: bool
+
     def factors(self) -> NDArray[np.float64]:
         """(N,) sides of the crops to look at, relative to that of the search region."""
         ...
 
-    def find(self, answer: Array, size: tuple[float, float], shape: tuple[float, float]) -> Found:
+    def find(self, answer: Array, known: Known) -> Found:
         """Read the network's answer to those crops.
 
         Args:
             answer: of :meth:`siamkd_core.backend.Backend.respond`, or the same as a tensor; then
                 what is found are tensors on its device, and nothing waits for their values.
-            size: the target's width and height in pixels of a crop of factor 1.
-            shape: those it was given with, in pixels of the exemplar.
+            known: of the target.
         """
         ...
 
@@ -60,16 +83,17 @@ class ScaleSearch:
     """SiamFC's: a few scales, one growth for both sides."""
 
     def __init__(self, config: TrackerConfig) -> None:
-        self.config = config
+        self.config, self.corrects = config, False
 
     def factors(self) -> NDArray[np.float64]:
         return scale_factors(self.config)
 
-    def find(self, answer: Array, size: tuple[float, float], shape: tuple[float, float]) -> Found:
+    def find(self, answer: Array, known: Known) -> Found:
         place = locate(answer, self.config)
         growth = 1 + self.config.scale_rate * (place.scale - 1)
         dx, dy = place.dx * place.scale, place.dy * place.scale
-        return Found(dx, dy, growth, growth, place.value, place.peak)
+        seen = place.scale
+        return Found(dx, dy, growth, growth, place.value, place.peak, seen, seen)
 
     def bound(
         self, growth: NDArray[np.float64], limits: NDArray[np.float64]
@@ -87,17 +111,19 @@ class AnchorSearch:
 
     def __init__(self, config: RpnTrackerConfig, head: HeadConfig | None = None) -> None:
         self.config, self.head = config, head or HeadConfig()
+        self.corrects = config.correct_size
 
     def factors(self) -> NDArray[np.float64]:
         return np.ones(1)
 
-    def find(self, answer: Array, size: tuple[float, float], shape: tuple[float, float]) -> Found:
-        anchor = shape if self.head.shaped else None
+    def find(self, answer: Array, known: Known) -> Found:
+        anchor = known.shape if self.head.shaped else None
         if self.head.square:
             anchor = SQUARE, SQUARE
-        box = select_box(answer[0], size, self.config, anchor)
-        grow_w, grow_h = box.w / size[0], box.h / size[1]
-        return Found(box.dx, box.dy, grow_w, grow_h, box.value, box.peak)
+        box = select_box(answer[0], known.size, self.config, anchor, known.correction)
+        w, h = known.size
+        seen = box.seen_w / w, box.seen_h / h
+        return Found(box.dx, box.dy, box.w / w, box.h / h, box.value, box.peak, *seen)
 
     def bound(
         self, growth: NDArray[np.float64], limits: NDArray[np.float64]

@@ -28,6 +28,7 @@ class Selection(NamedTuple):
         w, h: the target's new size.
         value: logit of the chosen anchor.
         peak: highest logit of all.
+        seen_w, seen_h: size of the chosen box, of which only a share is taken over.
     """
 
     dx: Scalar
@@ -36,6 +37,8 @@ class Selection(NamedTuple):
     h: Scalar
     value: Scalar
     peak: Scalar
+    seen_w: Scalar
+    seen_h: Scalar
 
 
 def select_box(
@@ -43,6 +46,7 @@ def select_box(
     size: tuple[float, float],
     config: RpnTrackerConfig,
     shape: tuple[float, float] | None = None,
+    correction: tuple[float, float] = (1.0, 1.0),
 ) -> Selection:
     """Choose an anchor, decode it, and move the target's size towards it.
 
@@ -64,10 +68,14 @@ def select_box(
         config: the tracker's parameters.
         shape: width and height of the one anchor a cell, pixels, such as those of the target in
             the exemplar's crop; None: the published anchors.
+        correction: factors on the boxes' widths and heights, about their centres, before anything
+            else is made of them.
     """
     xp, device = library(answer), device_of(answer)
     boxes = _boxes(torch.as_tensor(answer[1:]), config.search_size, shape).double()
     x, y, w, h = boxes.numpy() if device is None else boxes
+    wide, high = w * correction[0], h * correction[1]
+    x, y, w, h = x + (w - wide) / 2, y + (h - high) / 2, wide, high
     logits = answer[0].astype(float) if device is None else answer[0].double()
     score = 1 / (1 + xp.exp(-logits.clip(-60, 60)))
     before_w, before_h = size
@@ -91,6 +99,8 @@ def select_box(
         h=(1 - rate) * before_h + rate * h,
         value=value,
         peak=logits.max(),
+        seen_w=w,
+        seen_h=h,
     )
 
 

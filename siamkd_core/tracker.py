@@ -19,10 +19,12 @@ from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image, check_image
 from siamkd_core.modelfile import ModelCard, load_model
 from siamkd_core.network import SiameseNetwork
-from siamkd_core.pipeline import HostPipeline, Pipeline
-from siamkd_core.search import Found
+from siamkd_core.pipeline import HostPipeline, Look, Pipeline
+from siamkd_core.search import Found, Known
 from siamkd_core.siamfc import EXEMPLAR_SIZE
 
+MOST = 3.0
+"""By which a width or height that the network sees is corrected, or by its inverse, at most."""
 SMALLEST = 4.0
 """Pixels of the image that a side of the target does not shrink below."""
 
@@ -61,6 +63,7 @@ class _Target:
     w: float
     h: float
     shape: tuple[float, float]  # first width and height, pixels of the exemplar's crop
+    correction: tuple[float, float] = (1.0, 1.0)  # of the widths and heights that are seen
 
 
 class Tracker:
@@ -104,11 +107,15 @@ class Tracker:
         check_image(image)
         height, width = image.shape[:2]
         box = check_target_box(box, width, height)
-        exemplar = self._pipeline.embed(self._pipeline.take(image), _exemplar_square(box))
+        view = self._pipeline.take(image)
+        exemplar = self._pipeline.embed(view, _exemplar_square(box))
         pixel = exemplar_side(box.w, box.h) / EXEMPLAR_SIZE
         shape = (box.w / pixel, box.h / pixel)
-        self._target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h, shape)
-        self._unlearnt = None
+        target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h, shape)
+        if self._pipeline.search.corrects and (found := self._look(view, target)[0].found):
+            seen = np.array([found.seen_w, found.seen_h])
+            target.correction = tuple(np.clip(1 / seen, 1 / MOST, MOST).tolist())
+        self._target, self._unlearnt = target, None
 
     def move_to(self, box: Box) -> None:
         """Search around another place and size from now on; the target's look stays.
@@ -149,15 +156,7 @@ class Tracker:
         check_image(image)
         start = time.perf_counter()
         view = self._pipeline.take(image)
-        side = exemplar_side(target.w, target.h) * self.config.search_size / EXEMPLAR_SIZE
-        pixel = side / self.config.search_size
-        look = self._pipeline.look(
-            view,
-            target.exemplar,
-            Square(target.cx, target.cy, side),
-            (target.w / pixel, target.h / pixel),
-            target.shape,
-        )
+        look, pixel = self._look(view, target)
         looked = time.perf_counter()
         found = look.found
         if found is None:
@@ -202,6 +201,14 @@ class Tracker:
         if calibration is not None:
             value = calibration.slope * value + calibration.bias
         return 1 / (1 + math.exp(-min(max(value, -60.0), 60.0)))
+
+    def _look(self, view: Any, target: _Target) -> tuple[Look, float]:
+        """A look where the target was last, and how many image pixels a search pixel is."""
+        side = exemplar_side(target.w, target.h) * self.config.search_size / EXEMPLAR_SIZE
+        pixel = side / self.config.search_size
+        known = Known((target.w / pixel, target.h / pixel), target.shape, target.correction)
+        square = Square(target.cx, target.cy, side)
+        return self._pipeline.look(view, target.exemplar, square, known), pixel
 
     def _moved(
         self, target: _Target, found: Found, pixel: float, shape: tuple[int, ...]

@@ -76,6 +76,10 @@ class RpnTrackerConfig(SearchConfig):
         size_rate: share of the chosen box's width and height that is taken over where its score is
             1 and nothing changed.
         vote: cells on each side of the chosen box's whose boxes count too; 0: none, as published.
+        correct_size: whether the network first looks at the image that the target was given in,
+            and what it makes of the box's width and height there, which are known, is divided out
+            of what it makes of them later (our choice; not published). An error that it makes of
+            one target again and again is gone then.
     """
 
     search_size: int = 271
@@ -83,6 +87,7 @@ class RpnTrackerConfig(SearchConfig):
     penalty_k: float = 0.16
     size_rate: float = 0.30
     vote: int = 0
+    correct_size: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -46,7 +46,7 @@ def model(kind: str) -> tuple[Any, ModelCard]:
         with torch.no_grad():
             for name, weights in network.head.named_parameters():
                 weights.mul_(0.2 if "exemplar" in name or "mix" in name or "answer" in name else 1)
-    voting = {"vote": 2} if kind in ("pixelwise", "ban") else {}
+    voting = {"vote": 2, "correct_size": kind == "ban"} if kind in ("pixelwise", "ban") else {}
     tracker = replace(card.tracker, **ADAPTING, **voting)
     return network.eval(), replace(card, tracker=tracker)
 
@@ -240,7 +240,7 @@ def test_nothing_but_one_fetch_reads_from_the_device(
 
     def fetch(result: torch.Tensor) -> list[float]:
         fetched.append(result)
-        return [1.0, 2.0, 3.0, 1.01, 1.01, 5.0, 5.0]
+        return [1.0, 2.0, 3.0, 1.01, 1.01, 5.0, 5.0, 1.02, 1.02]
 
     monkeypatch.setattr(device_pipeline, "fetch", fetch)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no meta device
@@ -253,7 +253,7 @@ def test_nothing_but_one_fetch_reads_from_the_device(
         with Copies() as copies:
             track = tracker.update(image)
         assert track.value == 5.0
-        assert [(t.device.type, t.shape) for t in fetched] == [("meta", (7,))]
+        assert [(t.device.type, t.shape) for t in fetched] == [("meta", (9,))]
         # the image and the crops' geometry, then the geometry of the exemplar that adapts
         assert copies.up == [False] * 3 and copies.down == 0
     assert tracker._require_target().exemplar is not first  # it adapted all the same
@@ -302,7 +302,8 @@ def test_a_gpu_is_waited_for_once_a_frame(
         tracker.init(images[0], BOX)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert waits == len(tracks)
+    # and once for the sizes that it sees at first, where they are corrected
+    assert waits == len(tracks) + tracker._pipeline.search.corrects
     for track in tracks:
         assert all(value > 0 for value in track.seconds.values())
 

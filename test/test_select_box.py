@@ -118,6 +118,23 @@ def test_the_vote_equals_plain_loops(anchors, shape, vote):
         assert [float(v) for v in chosen[:4]] == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
+@pytest.mark.parametrize("vote", [0, 1])
+def test_a_correction_is_one_of_the_decoded_sizes(vote):
+    config = RpnTrackerConfig(window=0.2, penalty_k=0.3, size_rate=0.5, vote=vote)
+    answer = np.random.default_rng(2).normal(0, 0.5, (5, 1, 19, 19)).astype(np.float32)
+    corrected = answer.copy()
+    corrected[3] += math.log(0.6)
+    corrected[4] += math.log(1.7)
+    expected = select_box(corrected, (50, 60), config, (40.0, 70.0))
+    found = select_box(answer, (50, 60), config, (40.0, 70.0), (0.6, 1.7))
+    assert found == pytest.approx(expected, rel=1e-5)
+    # what is seen is all of it, what the target becomes a share
+    rate = 0.5 * (found.w - 50) / (found.seen_w - 50) / 0.5
+    assert 0 < rate < 0.5
+    assert found.h == pytest.approx((1 - rate) * 60 + rate * found.seen_h)
+    assert select_box(answer, (50, 60), config, (40.0, 70.0)).w != pytest.approx(found.w)
+
+
 def test_boxes_that_cannot_be_cost_the_vote_nothing():
     """A penalty that no float holds is not divided by."""
     answer = np.full((5, 1, 19, 19), 4.0, np.float32)

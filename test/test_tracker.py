@@ -306,6 +306,47 @@ def test_a_box_that_does_not_change_keeps_the_shape_it_was_given_with(w, h):
     assert box == pytest.approx(Box.from_center(150, 120, w, h), abs=1e-3)
 
 
+class Biased(SeeingBackend):
+    """Sees everything wider and lower than it is, by these factors; blind: nothing at all."""
+
+    factors = (1.5, 0.6)
+    blind = False
+
+    def respond(self, exemplar, crops):
+        answer = np.zeros((1, 5, 1, 19, 19), np.float32)
+        answer[:, 0] = -20
+        answer[:, 0, 0, 9, 9] = np.nan if self.blind else 20
+        answer[:, 3], answer[:, 4] = np.log(self.factors)[:, None, None]
+        return answer
+
+
+def test_a_size_that_is_seen_wrong_from_the_first_is_corrected():
+    config = RpnTrackerConfig(size_rate=0.5, penalty_k=0.0)
+    card = replace(RPN_CARD, tracker=config, head=HeadConfig("pixelwise", 4))
+    given, picture = Box.from_center(150, 120, 60, 40), drawn(150, 120, 60, 40)
+
+    def shapes(backend, correct):
+        told = replace(card, tracker=replace(config, correct_size=correct))
+        one = Tracker(backend, told)
+        one.init(picture, given)
+        return [one.update(picture).box for _ in range(6)]
+
+    assert shapes(Biased(), True)[-1] == pytest.approx(given, abs=1e-2)
+    wrong = shapes(Biased(), False)[-1]
+    assert wrong.w > 1.3 * given.w and wrong.h < 0.8 * given.h
+    # an absurd answer about the first image is not believed beyond three times
+    absurd = Biased()
+    absurd.factors = (9.0, 1.0)
+    assert shapes(absurd, True)[0].w > 1.5 * given.w
+    # nor one that is no number: then the sizes are taken as they are seen
+    blind = Biased()
+    blind.blind = True
+    one = Tracker(blind, replace(card, tracker=replace(config, correct_size=True)))
+    one.init(picture, given)
+    blind.blind = False
+    assert one.update(picture).box.w == pytest.approx(1.25 * given.w, rel=1e-3)
+
+
 def test_the_sides_of_a_siamrpns_box_stay_bounded():
     class Growing(SeeingBackend):
         def respond(self, exemplar, crops):
