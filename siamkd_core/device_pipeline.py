@@ -1,7 +1,7 @@
 """From an image to a place without leaving the device: one upload, one wait a frame.
 
 The image goes up once. Its mean colour, the crops, the network and the place are computed where it
-is, and seven numbers come back: :func:`fetch` is the only place that waits for the device.
+is, and nine numbers come back: :func:`fetch` is the only place that waits for the device.
 """
 
 from __future__ import annotations

@@ -388,7 +388,7 @@ def test_scores_that_nothing_trains_are_refused(config):
         replace(config, losses=boxes)
 
 
-@pytest.mark.parametrize("name", ["dstrpn", "dstrpn_sharing", "dstrpn_resnet18"])
+@pytest.mark.parametrize("name", ["dstrpn", "dstrpn_large", "dstrpn_sharing", "dstrpn_resnet18"])
 def test_the_committed_recipes_are_whole(name):
     path = RECIPES / f"{name}.yaml"
     recipe, text = load_yaml(DistillConfig, path), path.read_text()
@@ -399,9 +399,39 @@ def test_the_committed_recipes_are_whole(name):
     assert recipe.pairs.search_size == 239 and recipe.students[0].name == name
 
 
-def test_the_recipe_as_a_user_runs_it(data, tmp_path, capsys):
-    """The committed recipe, only smaller."""
-    values = yaml.safe_load((RECIPES / "dstrpn.yaml").read_text())
+def small(values, **changes):
+    """A committed recipe, in a few seconds."""
+    values |= {"pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0, **changes}
+    values |= {"pairs_per_epoch": 8, "validation_pairs": 0, "freeze": []}
+    values["schedule"]["warmup_epochs"] = 0
+    return values
+
+
+@pytest.mark.parametrize("name", ["dstrpn", "dstrpn_large"])
+def test_the_recipe_of_the_shipped_ones_as_a_user_runs_it(name, ban, data, tmp_path, capsys):
+    values = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+    (student,) = values["students"]
+    assert values["teacher"] == "models/nanotrack_v3.safetensors"
+    assert student["head"]["kind"] == "ban" and student["reuse_head"]
+    backbone = student["backbone"].replace("16", "")
+    card = new_card("base", "siamfc", (4, 2, 4, 4, 5, 6, 3), backbone)
+    base = str(save_model(settle(build_network(card)), card, tmp_path))
+    student |= {"widths": [4, 2, 4, 4, 5, 6, 6], "start_from": base}
+    student["head"] |= {"width": 4}
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(small(values, teacher=str(ban))))
+    call = ["distill", str(path), "--data", str(data), "--device", "cpu"]
+    assert main([*call, "--output", str(tmp_path / "run")]) == 0
+    assert f"{name}.safetensors" in capsys.readouterr().out
+    made = read_card(tmp_path / "run" / f"{name}.safetensors")
+    assert made.training["started_from"]["part"] == "stem and stages"
+    assert made.training["head_from"] == made.training["teacher"]["name"] == "ban"
+
+
+def test_a_recipe_of_a_pruned_student_as_a_user_runs_it(data, tmp_path, capsys):
+    """The committed recipe, only smaller, and of its first student alone."""
+    values = yaml.safe_load((RECIPES / "dstrpn_sharing.yaml").read_text())
+    del values["students"][1]
     student, head = values["students"][0], HeadConfig("pixelwise", 4)
     card = new_card("base", "siamrpn", (4, 2, 4, 4, 5), "efficientnet", head)
     teacher = str(save_model(settle(build_network(card)), card, tmp_path))
@@ -409,17 +439,13 @@ def test_the_recipe_as_a_user_runs_it(data, tmp_path, capsys):
     assert student["start_from"] == values["teacher"]
     student |= {"widths": [4, 2, 4, 4, 3], "start_from": teacher}
     student["head"] |= {"width": head.width}
-    values |= {"teacher": teacher, "pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0}
-    values |= {"pairs_per_epoch": 8, "validation_pairs": 0, "freeze": []}
-    values["schedule"]["warmup_epochs"] = 0
-    values["sharing"] = {"variant": "none"}
     path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(small(values, teacher=teacher, sharing={"variant": "none"})))
     call = ["distill", str(path), "--data", str(data), "--device", "cpu"]
     assert main([*call, "--dry-run"]) == 0
     assert main([*call, "--output", str(tmp_path / "run")]) == 0
-    assert "dstrpn.safetensors" in capsys.readouterr().out
-    made = read_card(tmp_path / "run" / "dstrpn.safetensors")
+    assert "dstrpn_sharing.safetensors" in capsys.readouterr().out
+    made = read_card(tmp_path / "run" / "dstrpn_sharing.safetensors")
     assert made.training["started_from"]["part"] == "pruned" and made.head == head
 
 
