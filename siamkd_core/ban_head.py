@@ -8,6 +8,8 @@ the answer is given, on the cells and in the deltas of our other heads, is our o
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +26,8 @@ RIM = 2
 BEYOND = 3
 """Cells on each side of the answer where the exemplar would reach beyond the search region. They
 are left out: the other heads have none there, and one grid serves all."""
+LOGS = (-4.0, 8.0)
+"""Bounds of a distance's logarithm (pixels), so that no weights can overflow."""
 DEPTH = 6
 """Layers behind the correlation."""
 
@@ -39,6 +43,10 @@ class BanHead(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         self.score, self.box = Branch(inputs, width, 1), Branch(inputs, width, 4)
+        with torch.no_grad():
+            # a box of the square's size
+            self.box.answer.weight *= 0.1
+            self.box.answer.bias.fill_(math.log(SQUARE / 2))  # type: ignore[union-attr]
 
     def kernels(self, features: Tensor) -> Tensor:
         """The features themselves."""
@@ -51,19 +59,22 @@ class BanHead(nn.Module):
         A cell lies every 16 pixels; in between, at the 8 of the other heads, is the mean of its
         neighbours.
         """
-        logits, distances = self.score(kernels, search), self.box(kernels, search).float().exp()
-        left, top, right, bottom = distances.unbind(1)
-        x, y = (right - left) / 2 / SQUARE, (bottom - top) / 2 / SQUARE
-        w, h = ((left + right) / SQUARE).log(), ((top + bottom) / SQUARE).log()
-        coarse = torch.cat([logits.float(), torch.stack([x, y, w, h], 1)], 1)
+        logits, logs = self.score(kernels, search), self.box(kernels, search)
+        left, top, right, bottom = logs.clamp(*LOGS).unbind(1)
+        x, y = (right.exp() - left.exp()) / 2 / SQUARE, (bottom.exp() - top.exp()) / 2 / SQUARE
+        w, h = (
+            torch.logaddexp(*sides) - math.log(SQUARE) for sides in ((left, right), (top, bottom))
+        )
+        coarse = torch.cat([logits, torch.stack([x, y, w, h], 1)], 1)
         inner = coarse[:, :, BEYOND:-BEYOND, BEYOND:-BEYOND]
-        cells = [2 * side - 1 for side in inner.shape[-2:]]
-        fine = F.interpolate(inner, cells, mode="bilinear", align_corners=True)
-        return fine.unsqueeze(2)
+        # bilinear; F.interpolate's gradient does not repeat exactly on a GPU
+        twice = inner.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return F.avg_pool2d(twice, 2, 1).unsqueeze(2)
 
 
 class Branch(nn.Module):
-    """Both correlations, what merges them, and the layers behind."""
+    """Both correlations, what merges them, and the layers behind: (N, ``outputs``, H - 1, H - 1)
+    float32."""
 
     def __init__(self, inputs: int, width: int, outputs: int) -> None:
         super().__init__()
@@ -74,8 +85,12 @@ class Branch(nn.Module):
 
     def forward(self, exemplar: Tensor, search: Tensor) -> Tensor:
         maps = torch.cat([self.pixels(exemplar, search), self.channels(exemplar, search)], 1)
-        out: Tensor = self.answer(self.tower(self.merge(maps)))
-        return out
+        features = self.tower(self.merge(maps))
+        # float32: the logarithm of a distance is about 4, of which bfloat16 knows 1/32
+        with torch.autocast(search.device.type, enabled=False):
+            weight, bias = self.answer.weight.float(), self.answer.bias
+            assert bias is not None
+            return F.conv2d(features.float(), weight, bias.float())
 
 
 class PixelMaps(nn.Module):

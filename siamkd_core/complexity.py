@@ -45,7 +45,8 @@ def complexity(model: str | Path) -> Complexity:
 
 
 def frame_multiply_adds(network: SiameseNetwork, config: SearchConfig) -> int:
-    """Multiply-adds of the convolutions, the cross-correlation among them, for one frame.
+    """Multiply-adds of convolutions and matrix products, the cross-correlation among them, for one
+    frame.
 
     A frame is the search at all scales against an exemplar that is there already: neither the
     first frame's nor an adapting exemplar's embedding is counted. BatchNorm is not either, the

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from siamkd_core.device import resolve_precision, short
-from siamkd_core.distill_config import DistillConfig, StudentConfig
+from siamkd_core.distill_config import DistillConfig, StudentConfig, TermsConfig
 from siamkd_core.errors import ConfigError
 from siamkd_core.family import Answer, family_of
 from siamkd_core.losses.adaptive_hard import adaptive_hard
@@ -20,6 +20,7 @@ from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.sharing import decayed, sharing_gate
 from siamkd_core.losses.target_response import target_response
 from siamkd_core.modelfile import ModelCard, find_model, load_model, read_card
+from siamkd_core.network import stride_of
 from siamkd_core.pair_task import PairTask
 from siamkd_core.pupil import Pupil, check_backbone_takes, fresh, sample
 from siamkd_core.run import run
@@ -84,8 +85,9 @@ class DistillTask(PairTask):
     Raises:
         ModelFileError: no such teacher, students' widths that do not exist, a head that is missing
             or that a siamfc does not have.
-        ConfigError: a model to start from that does not fit, or a head with other anchors than the
-            teacher's.
+        ConfigError: a model to start from that does not fit; a head with other anchors than the
+            teacher's, or a teacher's head that cannot be reused; features of another stride, where
+            they are to be compared.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class DistillTask(PairTask):
             device, memory_format=torch.channels_last
         )
         for one, student in zip(pupils, config.students, strict=True):
+            _check_strides(one, teacher, config.terms(student))
             if student.reuse_head:
                 _reuse_head(one, teacher, card)
                 self.origins[one.card.name] = {**one.origin, "head_from": card.name}
@@ -197,7 +200,7 @@ class DistillTask(PairTask):
             ),
             "feature_matching": (
                 config.feature_matching,
-                lambda: _match(getattr(network, ADAPTER, nn.Identity()), ours, theirs).mean(),
+                lambda: _match(self._adapter(name, network), ours, theirs).mean(),
             ),
             "stranger": (
                 self.config.stranger_weight,
@@ -205,6 +208,9 @@ class DistillTask(PairTask):
             ),
         }
         return {name: (weight, term()) for name, (weight, term) in made.items() if weight}
+
+    def _adapter(self, name: str, network: nn.Module) -> nn.Module | None:
+        return None if self.students[name].reuse_head else network.get_submodule(ADAPTER)
 
     def _shared(
         self,
@@ -230,12 +236,29 @@ class DistillTask(PairTask):
         return torch.stack(found).mean(0)
 
 
+def _check_strides(pupil: Pupil, teacher: nn.Module, terms: TermsConfig) -> None:
+    """Raise ConfigError unless features that are compared lie on one grid."""
+    ours, theirs = stride_of(pupil.network), stride_of(teacher)
+    if ours != theirs and (terms.target_response or terms.feature_matching):
+        raise ConfigError(
+            f"the features of {pupil.card.name} have a stride of {ours} pixels, its teacher's of "
+            f"{theirs}: set target_response and feature_matching to 0, or choose a backbone of the "
+            "same stride"
+        )
+
+
 def _reuse_head(pupil: Pupil, teacher: nn.Module, card: ModelCard) -> None:
     """Give a student the teacher's head.
 
     Raises:
         ConfigError: it has none, or another.
     """
+    started = pupil.origin.get("started_from")
+    if started and started.get("part") not in ("backbone", "backbone, pruned", "stem and stages"):
+        raise ConfigError(
+            f"{pupil.card.name} has the head of {started['name']}, which it starts from: leave "
+            "reuse_head out, or start from a model of another architecture or backbone"
+        )
     ours, theirs = (getattr(one, "head", None) for one in (pupil.network, teacher))
     try:
         if ours is None or theirs is None:
@@ -266,8 +289,10 @@ def _between(answer: Answer) -> Answer:
     return answer._replace(exemplar=exemplar, search=search)
 
 
-def _match(adapter: nn.Module, student: Answer, teacher: Answer) -> Tensor:
+def _match(adapter: nn.Module | None, student: Answer, teacher: Answer) -> Tensor:
     """(N,) distance of the features of exemplar and search region, the mean of both."""
-    ours = adapter(student.exemplar.float()), adapter(student.search.float())
+    ours = student.exemplar.float(), student.search.float()
+    if adapter is not None:
+        ours = adapter(ours[0]), adapter(ours[1])
     exemplar = feature_matching(ours[0], teacher.exemplar)
     return (exemplar + feature_matching(ours[1], teacher.search)) / 2

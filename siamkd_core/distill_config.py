@@ -81,9 +81,10 @@ class StudentConfig:
             :mod:`siamkd_core.pretrained`.
         start_from: shipped name or path of a model of the same backbone, widths and head to start
             from; of one of another architecture, only the backbone is taken (a siamrpn's
-            ``alexnet`` may start from a siamfc's), and for the backbone ``efficientnet_slim`` what
+            ``alexnet`` may start from a siamfc's), for the backbone ``efficientnet_slim`` what
             is left of an ``efficientnet`` and of its head, fitted on pairs of the data,
-            see :mod:`siamkd_core.prune`. Empty for random weights.
+            see :mod:`siamkd_core.prune`, and for an ``efficientnet16`` (``_slim``) stem and stages
+            of an ``efficientnet`` (``_slim``). Empty for random weights.
         reuse_head: start with the teacher's head, of the same kind and width on as many channels
             ("SimKD", Chen et al., "Knowledge Distillation with the Reused Teacher Classifier",
             2022); then ``feature_matching`` has no convolution between, so that the features become

@@ -23,8 +23,8 @@ class EngineConfig:
         batch_size: pairs a step, over all processes together.
         lr, lr_end: first (after the warm-up) and last learning rate.
         schedule: how the rate goes from one to the other.
-        optimizer: ``sgd``, or ``adamw`` (Loshchilov and Hutter, 2019) for layers that begin at
-            random beside layers that do not; at a tenth of the rates.
+        optimizer: ``sgd``, or ``adamw`` (Loshchilov and Hutter, 2019), for layers that begin at
+            random beside layers that do not.
         momentum: of SGD; AdamW has its usual 0.9 and 0.999.
         weight_decay: of either, each in its own sense.
         clip_norm: each network's gradient is scaled down to this L2 norm; 0 leaves it.

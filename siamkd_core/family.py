@@ -75,9 +75,9 @@ class Family(Protocol):
         temperature: float,
         by_teacher: bool = False,
     ) -> Tensor:
-        """(N,) divergence of a student's predictions from the teacher's; the cells that the
-        teacher holds for the target's (a logit above 0) make up one half of it and their boxes
-        count, where ``by_teacher`` is false those that the labels hold for it."""
+        """(N,) divergence of a student's predictions from the teacher's. P are the cells that the
+        labels hold for the target's, or with ``by_teacher`` those of a teacher's logit above 0
+        where the labels have a target at all; P makes up half of it, and the boxes of P count."""
         ...
 
     def sharing_loss(

@@ -4,6 +4,7 @@ of."""
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -41,6 +42,11 @@ class SiameseNetwork(nn.Module):
     def forward(self, exemplar: Tensor, search: Tensor) -> Tensor:
         """(M, 3, 127, 127) and (N, 3, S, S) float, BGR 0..255 -> as :meth:`respond`."""
         return self.respond(self.kernels(self.embed(exemplar)), self.embed(search))
+
+
+def stride_of(network: nn.Module) -> int:
+    """Pixels between two cells of a network's features."""
+    return cast(int, cast(Any, network).backbone.stride)
 
 
 def layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:

@@ -45,7 +45,8 @@ def load_pretrained(network: nn.Module, images: Callable[[], Tensor]) -> dict[st
     known = LITE2_WIDTHS if large else LITE0_WIDTHS
     if not isinstance(backbone, EfficientNet) or widths[:-1] != known[: len(widths) - 1]:
         raise ConfigError(
-            "pretrained weights are those of an EfficientNet-Lite0: backbone efficientnet with the "
+            "pretrained weights are those of an EfficientNet-Lite0: backbone efficientnet (or "
+            "efficientnet16, and the slim form of either) with the "
             f"widths {list(LITE0_WIDTHS)} (or the first four or five) before the neck's, or "
             "efficientnet_slim; or those of a Lite2: backbone efficientnet_lite2 with "
             f"{list(LITE2_WIDTHS)} (or the first four to six)"
@@ -54,7 +55,7 @@ def load_pretrained(network: nn.Module, images: Callable[[], Tensor]) -> dict[st
     path = _find(package)
     classifier = torch.load(path, map_location="cpu", weights_only=True)
     if backbone.plan == SLIM:
-        full = EfficientNet(widths)
+        full = EfficientNet(widths, coarse=backbone.stride == 16)
         fill(full, classifier, package)
         prune(full, backbone, images())
     else:

@@ -79,9 +79,8 @@ def fresh(
 ) -> Pupil:
     """A network with random weights; or with those of the model ``start_from``, its backbone's
     alone where it is of another architecture, or what is left of them in a slim backbone and a
-    narrower depth-wise head, or a pixel-wise one of the same width, or its stages alone in a coarse
-    backbone; or (``pretrained``) with those
-    of an image classifier in the backbone.
+    narrower depth-wise head, or a pixel-wise one of the same width, or its stem and stages alone in
+    a coarse backbone; or (``pretrained``) with those of an image classifier in the backbone.
 
     The weights depend on these arguments alone, not on what else a run trains. ``fitted_on`` makes
     what a slim network is fitted on, see :func:`siamkd_core.prune.prune`.
@@ -89,8 +88,8 @@ def fresh(
     Raises:
         ConfigError: no such architecture; ``start_from`` has another backbone (but for a slim
             one's full one), other widths or, within the architecture, another head (in a slim
-            network a pixel-wise one keeps its width: start from a siamfc for a new one); no
-            pretrained weights fit or their package is missing.
+            network a pixel-wise one keeps its width: start from a siamfc for a new one), or other
+            stages than a coarse backbone's; no pretrained weights fit or their package is missing.
         ModelFileError: no such model, or a backbone, widths or head that do not exist.
     """
     card = new_card(name, architecture, widths, backbone, head)

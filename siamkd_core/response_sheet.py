@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from siamkd_core.box import Box
 from siamkd_core.draw import DARK, FONT, TRUTH, WHITE, draw_track
+from siamkd_core.errors import ConfigError
 from siamkd_core.image import Image
 from siamkd_core.losses.target_response import (
     attention,
@@ -29,7 +30,7 @@ from siamkd_core.losses.target_response import (
     unit,
 )
 from siamkd_core.losses.teacher_soft import bernoulli_cells
-from siamkd_core.network import SiameseNetwork
+from siamkd_core.network import SiameseNetwork, stride_of
 from siamkd_core.pair_sheet import pair_caption, scaled, short, zoomed
 from siamkd_core.pairs import Pair, PairDataset, PairDetail
 from siamkd_core.siamfc import EXEMPLAR_SIZE, STRIDE
@@ -50,11 +51,13 @@ class Responses:
 
     Attributes:
         maps: by the names of MAPS, (cells, cells) float64.
+        stride: pixels between two cells of all but the response.
         target_response: its loss against the teacher.
         divergence: of its response from the teacher's, the mean of the cells.
     """
 
     maps: Mapping[str, NDArray[np.float64]]
+    stride: int
     target_response: float
     divergence: float
 
@@ -64,8 +67,15 @@ def responses(pair: Pair, networks: Sequence[SiameseNetwork]) -> list[Responses]
     """The maps of each network, and its losses against the first one, the teacher.
 
     Raises:
+        ConfigError: networks whose features have other strides.
         ValueError: networks of another geometry.
     """
+    strides = {stride_of(network) for network in networks}
+    if len(strides) > 1:
+        raise ConfigError(
+            "the maps of networks can be compared only where their features have one stride, not "
+            f"{' and '.join(map(str, sorted(strides)))} pixels: choose networks with such backbones"
+        )
     found = []
     embedded = [
         [network.embed(pair[key][None].float()) for key in ("exemplar", "search")]  # type: ignore[literal-required]
@@ -75,7 +85,7 @@ def responses(pair: Pair, networks: Sequence[SiameseNetwork]) -> list[Responses]
         network.logits(network.respond(network.kernels(z), x))
         for network, (z, x) in zip(networks, embedded, strict=True)
     ]
-    for (z, x), answer in zip(embedded, answers, strict=True):
+    for network, (z, x), answer in zip(networks, embedded, answers, strict=True):
         maps = (
             unit(attention(z)),
             unit(target_weights(z, x)),
@@ -86,6 +96,7 @@ def responses(pair: Pair, networks: Sequence[SiameseNetwork]) -> list[Responses]
         found.append(
             Responses(
                 dict(zip(MAPS, cells, strict=True)),
+                stride_of(network),
                 float(target_response(z, x, *embedded[0])),
                 float(bernoulli_cells(answer, answers[0], 1.0).mean()),
             )
@@ -141,7 +152,9 @@ def _block(detail: PairDetail, found: list[Responses], names: Sequence[str]) -> 
             tile = coloured(one.maps[kind], limits[kind], kind == "W")
             # the target is larger than what the exemplar's few cells cover
             seen = None if kind == "F(z)" else search_box
-            tiles.append(_with_target(tile, seen, search_size, len(one.maps[kind])))
+            stride = STRIDE if kind == "response" else one.stride
+            covered = len(one.maps[kind]) * stride
+            tiles.append(_with_target(tile, seen, search_size, covered))
         for place, tile in enumerate(tiles):
             block[top : top + TILE, _left(place) : _left(place) + TILE] = tile
     return block
@@ -160,12 +173,12 @@ def _crop(crop: torch.Tensor, box: Box, size: int) -> Image:
     return draw_track(zoomed(crop, TILE / size), scaled(box, TILE / size), colour=TRUTH)
 
 
-def _with_target(tile: Image, box: Box | None, size: int, cells: int) -> Image:
-    """The target's box on a map of ``cells`` that covers the middle of a crop of ``size``."""
+def _with_target(tile: Image, box: Box | None, size: int, covered: int) -> Image:
+    """The target's box on a map that covers so many pixels, in the middle of a crop of ``size``."""
     if box is None:
         return tile
-    zoom = TILE / (cells * STRIDE)
-    start = -zoom * (size - cells * STRIDE) / 2
+    zoom = TILE / covered
+    start = -zoom * (size - covered) / 2
     return draw_track(tile, scaled(box, zoom, start, start), colour=TRUTH)
 
 

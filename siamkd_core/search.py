@@ -52,8 +52,8 @@ class Found(NamedTuple):
 
 class Search(Protocol):
     """Attributes:
-    corrects: whether the sizes that the network sees are to be corrected by those that it sees of
-        the exemplar.
+    corrects: whether the sizes that the network sees are to be corrected by those that it sees in
+        the first image.
     """
 
     corrects: bool

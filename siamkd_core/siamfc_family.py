@@ -62,7 +62,9 @@ class SiamFCFamily:
         temperature: float,
         by_teacher: bool = False,
     ) -> Tensor:
-        positive = teacher.logits > 0 if by_teacher else self._positive(student, batch)
+        positive = self._positive(student, batch)
+        if by_teacher:
+            positive = (teacher.logits > 0) & positive.flatten(1).any(1)[:, None, None, None]
         return teacher_soft(student.logits, teacher.logits, positive, temperature)
 
     def sharing_loss(

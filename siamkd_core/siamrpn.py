@@ -97,7 +97,7 @@ class SiamRPN(SiameseNetwork):
         backbone: one of :data:`BACKBONES`.
 
     Raises:
-        ValueError: no such backbone, or widths that it cannot have.
+        ValueError: no such backbone, widths that it cannot have, or a head that does not fit it.
     """
 
     def __init__(
@@ -137,8 +137,8 @@ class SiamRPN(SiameseNetwork):
         return self.head.kernels(features)
 
     def respond(self, kernels: Tensor, search: Tensor) -> Tensor:
-        """Kernels (M, ...) of h x w features and features (N, C, H, W) -> (N, 5, A, H - h + 1,
-        W - w + 1) float32."""
+        """Kernels (M, ...) of h x w features and features (N, C, H, W) -> (N, 5, A, R, R) float32,
+        R = H - h + 1, or 2 (H - h) + 1 of a ban head: a cell every 8 pixels."""
         return self.head.respond(kernels, search)
 
     def logits(self, response: Tensor) -> Tensor:

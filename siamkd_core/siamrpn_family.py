@@ -94,7 +94,11 @@ class SiamRPNFamily:
         temperature: float,
         by_teacher: bool = False,
     ) -> Tensor:
-        positive = teacher.logits > 0 if by_teacher else self.targets(batch).positive
+        if by_teacher:
+            present = ~batch["box"].isnan().any(1)
+            positive = (teacher.logits > 0) & present[:, None, None, None]
+        else:
+            positive = self.targets(batch).positive
         return self._divergence(student, teacher, positive, temperature, True)
 
     def sharing_loss(

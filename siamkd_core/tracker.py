@@ -95,7 +95,7 @@ class Tracker:
         self._target = self._unlearnt = None
 
     def init(self, image: Image, box: Box | tuple[float, float, float, float]) -> None:
-        """Take a new target.
+        """Take a new target; with ``correct_size`` it takes as long as a :meth:`find`.
 
         Args:
             image: (H, W, 3) uint8 BGR.
@@ -112,9 +112,11 @@ class Tracker:
         pixel = exemplar_side(box.w, box.h) / EXEMPLAR_SIZE
         shape = (box.w / pixel, box.h / pixel)
         target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h, shape)
-        if self._pipeline.search.corrects and (found := self._look(view, target)[0].found):
-            seen = np.array([found.seen_w, found.seen_h])
-            target.correction = tuple(np.clip(1 / seen, 1 / MOST, MOST).tolist())
+        if self._pipeline.search.corrects:
+            found = self._look(view, target)[0].found
+            if found is not None and self.score(found.value) >= self.config.exemplar_score:
+                seen = np.array([found.seen_w, found.seen_h])
+                target.correction = tuple(np.clip(1 / seen, 1 / MOST, MOST).tolist())
         self._target, self._unlearnt = target, None
 
     def move_to(self, box: Box) -> None:

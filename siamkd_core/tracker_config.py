@@ -78,8 +78,9 @@ class RpnTrackerConfig(SearchConfig):
         vote: cells on each side of the chosen box's whose boxes count too; 0: none, as published.
         correct_size: whether the network first looks at the image that the target was given in,
             and what it makes of the box's width and height there, which are known, is divided out
-            of what it makes of them later (our choice; not published). An error that it makes of
-            one target again and again is gone then.
+            of what it makes of them later (our choice; not published), unless its score there is
+            below ``exemplar_score``. An error that it makes of one target again and again is gone
+            then.
     """
 
     search_size: int = 271

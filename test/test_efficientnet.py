@@ -9,6 +9,7 @@ from siamkd_core.errors import ConfigError, ModelFileError
 from siamkd_core.pretrained import fill, load_pretrained
 from siamkd_core.prune import prune
 from siamkd_core.siamfc import SiamFC, count_parameters, response_size
+from siamkd_core.siamrpn import HeadConfig, SiamRPN
 
 THIN = (4, 4, 4, 6, 8, 8, 4)
 # kernel, stride, expansion, input and output channels of the blocks, as EfficientNet-B0 lists them
@@ -169,8 +170,16 @@ def test_a_slim_network_gets_what_is_left_of_the_classifier(monkeypatch, tmp_pat
     full, slim = (
         SiamFC((*LITE0_WIDTHS, 16), name) for name in ("efficientnet", "efficientnet_slim")
     )
-    for network in (full, slim):
+    coarse, narrow = (
+        SiamRPN((*LITE0_WIDTHS, 16), HeadConfig("ban", 4), name)
+        for name in ("efficientnet16", "efficientnet16_slim")
+    )
+    for network in (full, slim, coarse, narrow):
         assert load_pretrained(network, lambda: bgr)["version"] == "1"
+    for one, other in ((full, coarse), (slim, narrow)):
+        stages = one.backbone.stages.state_dict()
+        for name, tensor in other.backbone.stages.state_dict().items():
+            assert torch.allclose(tensor, stages[name], atol=1e-5)
     expected = EfficientNet((*LITE0_WIDTHS, 16), SLIM)
     prune(full.backbone, expected, bgr)
     ours = slim.backbone.state_dict()

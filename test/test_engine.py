@@ -289,6 +289,13 @@ def test_adamw_takes_the_published_step(tmp_path):
             size = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
             expected = old * (1 - 0.05 * 0.1) - 0.05 * slope / size
             assert torch.allclose(p, expected, atol=1e-6)
+    # an interrupted run ends with the same weights
+    told = replace(told, lr_end=0.01)
+    whole = train_toy(tmp_path / "whole", told)
+    stopped = iter([False] * 4 + [True] * 99)
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(tmp_path / "cut", told, stop=lambda: next(stopped))
+    assert equal(train_toy(tmp_path / "cut", told), [load_file(path) for path in whole])
     with pytest.raises(ConfigError, match="optimizer is one of sgd, adamw"):
         replace(CONFIG, optimizer="lion")
 

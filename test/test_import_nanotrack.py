@@ -8,10 +8,15 @@ from safetensors.torch import save_file
 from test_import_weights import conv, norm, normalised
 
 from siamkd_core.anchors import anchor_boxes, decode, exemplar_anchors
+from siamkd_core.backend import TorchBackend
+from siamkd_core.ban_head import BanHead
+from siamkd_core.box import Box
 from siamkd_core.cli import main
+from siamkd_core.crop import crop_square, exemplar_side, mean_colour
 from siamkd_core.errors import ModelFileError
 from siamkd_core.import_weights import import_weights
 from siamkd_core.modelfile import load_model
+from siamkd_core.select_box import select_box
 from siamkd_core.tracker import load_tracker
 
 # in, hidden, out, kernel, stride, width inside of the squeeze and excitation, HardSwish
@@ -187,17 +192,66 @@ def test_what_is_imported_answers_like_the_original(suffix, tmp_path):
     assert found[0, :, 0, 1::2].numpy() == pytest.approx(between.numpy(), abs=1e-4)
 
 
+def tracker_path(folder):
+    return folder / "out" / "nanotrackv3.safetensors"
+
+
+def test_no_answer_can_overflow():
+    torch.manual_seed(0)
+    head = BanHead(4, 4).eval()
+    z, x = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 16, 16)
+    # before it has learnt: boxes of about the square's size
+    with torch.no_grad():
+        fresh = head.respond(z, x)[:, 1:]
+    assert fresh.abs().max() < 1
+    for bias in (-110.0, 90.0):
+        with torch.no_grad():
+            head.box.answer.bias.fill_(bias)
+        found = head.respond(z, x)
+        assert found.isfinite().all()
+        head.zero_grad()
+        found.sum().backward()
+        assert all(p.grad.isfinite().all() for p in head.parameters())
+
+
+def test_a_folded_network_answers_as_the_whole(tmp_path):
+    torch.save(checkpoint(), tmp_path / "public.pth")
+    path = import_weights(tmp_path / "public.pth", "nanotrack", "nano", tmp_path / "out")
+    rng = np.random.default_rng(1)
+    z, x = (
+        rng.integers(0, 256, (127, 127, 3), np.uint8),
+        rng.integers(0, 256, (255, 255, 3), np.uint8),
+    )
+    with torch.no_grad():
+        pair = (torch.from_numpy(one).permute(2, 0, 1)[None].float() for one in (z, x))
+        expected = load_model(path)[0](*pair)[0].numpy()
+    backend = TorchBackend(load_model(path)[0], "cpu", "float32")
+    found = backend.respond(backend.embed_exemplar(z), x[None])[0]
+    assert found.shape == expected.shape and expected.std() > 0.1
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
 def test_an_imported_network_tracks_by_its_card_alone(tmp_path, capsys):
     torch.save(checkpoint(), tmp_path / "nanotrackv3.pth")
     call = ["import-weights", "--family", "nanotrack", "--output", str(tmp_path / "out")]
     assert main([*call, str(tmp_path / "nanotrackv3.pth"), "--tracker", "nanotrack"]) == 0
     assert f"{PARAMETERS:,} parameters" in capsys.readouterr().out
-    tracker = load_tracker(tmp_path / "out" / "nanotrackv3.safetensors", "cpu", "float32")
+    tracker = load_tracker(tracker_path(tmp_path), "cpu", "float32")
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
     tracker.init(image, (60, 40, 30, 20))
     # whatever random weights answer, the box is that of the cell that they prefer
-    before = tracker.update(image).box
-    assert 0 <= before.cx <= 160 and 0 <= before.cy <= 120 and before.w > 0 and before.h > 0
+    card, before = tracker.card, Box(60, 40, 30, 20)
+    pixel = exemplar_side(30, 20) / 127
+    square = before.cx, before.cy, pixel * card.tracker.search_size
+    crop = crop_square(image, square[:2], square[2], card.tracker.search_size, mean_colour(image))
+    backend = TorchBackend(load_model(tracker_path(tmp_path))[0], "cpu", "float32")
+    zoom = crop_square(image, square[:2], pixel * 127, 127, mean_colour(image))
+    answer = backend.respond(backend.embed_exemplar(zoom), crop[None])[0]
+    chosen = select_box(answer, (30 / pixel, 20 / pixel), card.tracker, (64.0, 64.0))
+    found = tracker.update(image)
+    assert found.value == pytest.approx(chosen.value, abs=1e-3)
+    assert found.box.w == pytest.approx(max(chosen.w * pixel, 4), rel=1e-3)
+    assert found.box.cx == pytest.approx(min(max(before.cx + chosen.dx * pixel, 0), 160), abs=0.1)
 
 
 def test_a_file_that_does_not_fit_says_what_is_wrong(tmp_path):

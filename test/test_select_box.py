@@ -129,7 +129,7 @@ def test_a_correction_is_one_of_the_decoded_sizes(vote):
     found = select_box(answer, (50, 60), config, (40.0, 70.0), (0.6, 1.7))
     assert found == pytest.approx(expected, rel=1e-5)
     # what is seen is all of it, what the target becomes a share
-    rate = 0.5 * (found.w - 50) / (found.seen_w - 50) / 0.5
+    rate = (found.w - 50) / (found.seen_w - 50)
     assert 0 < rate < 0.5
     assert found.h == pytest.approx((1 - rate) * 60 + rate * found.seen_h)
     assert select_box(answer, (50, 60), config, (40.0, 70.0)).w != pytest.approx(found.w)

@@ -310,12 +310,12 @@ class Biased(SeeingBackend):
     """Sees everything wider and lower than it is, by these factors; blind: nothing at all."""
 
     factors = (1.5, 0.6)
-    blind = False
+    sure = 20.0
 
     def respond(self, exemplar, crops):
         answer = np.zeros((1, 5, 1, 19, 19), np.float32)
         answer[:, 0] = -20
-        answer[:, 0, 0, 9, 9] = np.nan if self.blind else 20
+        answer[:, 0, 0, 9, 9] = self.sure
         answer[:, 3], answer[:, 4] = np.log(self.factors)[:, None, None]
         return answer
 
@@ -337,14 +337,25 @@ def test_a_size_that_is_seen_wrong_from_the_first_is_corrected():
     # an absurd answer about the first image is not believed beyond three times
     absurd = Biased()
     absurd.factors = (9.0, 1.0)
-    assert shapes(absurd, True)[0].w > 1.5 * given.w
-    # nor one that is no number: then the sizes are taken as they are seen
-    blind = Biased()
-    blind.blind = True
-    one = Tracker(blind, replace(card, tracker=replace(config, correct_size=True)))
+    # seen 9 / 3 times as wide, of which half is taken over
+    assert shapes(absurd, True)[0].w == pytest.approx(2 * given.w, rel=1e-3)
+    # nor one that is unsure or no number: then the sizes are taken as they are seen
+    for value in (-1.0, np.nan):
+        unsure = Biased()
+        unsure.sure = value
+        one = Tracker(unsure, replace(card, tracker=replace(config, correct_size=True)))
+        one.init(picture, given)
+        unsure.sure = 20.0
+        assert one.update(picture).box.w == pytest.approx(1.25 * given.w, rel=1e-3)
+    # an error of that look leaves the target that was there
+    one = Tracker(Biased(), replace(card, tracker=replace(config, correct_size=True)))
     one.init(picture, given)
-    blind.blind = False
-    assert one.update(picture).box.w == pytest.approx(1.25 * given.w, rel=1e-3)
+    before = one.update(picture).box
+    one.backend.respond = None
+    with pytest.raises(TypeError):
+        one.init(picture, Box(10, 10, 20, 20))
+    one.backend.respond = Biased().respond
+    assert one.update(picture).box == pytest.approx(before, abs=0.5)
 
 
 def test_the_sides_of_a_siamrpns_box_stay_bounded():
