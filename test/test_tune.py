@@ -101,3 +101,10 @@ def test_a_candidate_is_of_the_models_family():
     assert config == RpnTrackerConfig(penalty_k=0.05, window=0.3)
     with pytest.raises(ConfigError, match="unknown key 'scale_step'"):
         parse_candidate("scale_step=1.1", RpnTrackerConfig)
+
+
+def test_a_candidate_may_correct_sizes():
+    found = parse_candidate("correct_size=true,vote=2", RpnTrackerConfig)
+    assert found == RpnTrackerConfig(correct_size=True, vote=2)
+    with pytest.raises(ConfigError, match="correct_size"):
+        parse_candidate("correct_size=perhaps", RpnTrackerConfig)
