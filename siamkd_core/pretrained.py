@@ -45,10 +45,10 @@ def load_pretrained(network: nn.Module, images: Callable[[], Tensor]) -> dict[st
     known = LITE2_WIDTHS if large else LITE0_WIDTHS
     if not isinstance(backbone, EfficientNet) or widths[:-1] != known[: len(widths) - 1]:
         raise ConfigError(
-            "pretrained weights are those of an EfficientNet-Lite0: backbone efficientnet (or "
-            "efficientnet16, and the slim form of either) with the "
-            f"widths {list(LITE0_WIDTHS)} (or the first four or five) before the neck's, or "
-            "efficientnet_slim; or those of a Lite2: backbone efficientnet_lite2 with "
+            "pretrained weights are those of an EfficientNet-Lite0: backbone efficientnet with the "
+            f"widths {list(LITE0_WIDTHS)} (or the first four or five) before the neck's, "
+            "efficientnet16, or the slim form of either; or those of a Lite2: backbone "
+            "efficientnet_lite2 with "
             f"{list(LITE2_WIDTHS)} (or the first four to six)"
         )
     package = PACKAGE.format(2 if large else 0)
