@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from torch import Tensor
+
+from siamkd_core.errors import ModelFileError
+
 BLOCKS = ("0", "2", "4", "5", "6")
 """Places of the five convolutions in our AlexNet; the others pool."""
 
@@ -76,6 +80,17 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     ),
 }
 """By name; pysot has two spellings of the same backbone."""
+
+
+def out_channels(weights: Mapping[str, Tensor], where: str, key: str) -> int:
+    """Of a convolution in the file ``where``, by the name of its weight.
+
+    Raises:
+        ModelFileError: it is missing, or is none of a convolution.
+    """
+    if key not in weights or weights[key].ndim != 4:
+        raise ModelFileError(f"{where} does not fit: missing or misshapen {key}")
+    return weights[key].shape[0]
 
 
 def tensor_names(layout: Layout, kind: str) -> dict[str, str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from torch import Tensor
 
-from siamkd_core.errors import ModelFileError
+from siamkd_core.import_layouts import out_channels
 from siamkd_core.mobilenet import BLOCKS
 from siamkd_core.modelfile import ModelCard, new_card
 from siamkd_core.siamrpn import HeadConfig
@@ -41,12 +42,7 @@ def nanotrack_card(weights: Mapping[str, Tensor], name: str, where: str) -> Mode
     Raises:
         ModelFileError: a tensor that tells a width is missing.
     """
-
-    def outputs(key: str) -> int:
-        if key not in weights or weights[key].ndim != 4:
-            raise ModelFileError(f"{where} does not fit: missing or misshapen {key}")
-        return weights[key].shape[0]
-
+    outputs = partial(out_channels, weights, where)
     last = (4 if plan.expansion == 1 else 7 for plan in BLOCKS)
     widths = (
         outputs(_STEM),

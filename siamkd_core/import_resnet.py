@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from torch import Tensor
 
-from siamkd_core.errors import ModelFileError
+from siamkd_core.import_layouts import out_channels
 from siamkd_core.modelfile import ModelCard, new_card
 from siamkd_core.siamrpn import HeadConfig
 
@@ -38,12 +39,7 @@ def resnet_card(weights: Mapping[str, Tensor], name: str, where: str) -> ModelCa
     Raises:
         ModelFileError: a tensor that tells a width is missing.
     """
-
-    def outputs(key: str) -> int:
-        if key not in weights or weights[key].ndim != 4:
-            raise ModelFileError(f"{where} does not fit: missing or misshapen {key}")
-        return weights[key].shape[0]
-
+    outputs = partial(out_channels, weights, where)
     stages = [n for n in range(1, 5) if f"backbone.layer{n}.0.conv1.weight" in weights]
     widths = (
         outputs(STEM),

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from siamkd_core.alexnet import NORM_EPS
 from siamkd_core.errors import ModelFileError
-from siamkd_core.import_layouts import BLOCKS, LAYOUTS, Layout, tensor_names
+from siamkd_core.import_layouts import BLOCKS, LAYOUTS, Layout, out_channels, tensor_names
 from siamkd_core.import_nanotrack import nanotrack_card, nanotrack_names, nanotrack_weights
 from siamkd_core.import_resnet import STEM, resnet_card, resnet_names
 from siamkd_core.modelfile import ModelCard, build_network, check_weights, new_card, save_model
@@ -211,10 +211,7 @@ def _card(
     weights: Mapping[str, Tensor], layout: Layout, kind: str, name: str, where: str
 ) -> ModelCard:
     def outputs(module: str) -> int:
-        tensor = weights.get(f"{module}.weight")
-        if tensor is None or tensor.ndim != 4:
-            raise ModelFileError(f"{where} does not fit: missing or misshapen {module}.weight")
-        return tensor.shape[0]
+        return out_channels(weights, where, f"{module}.weight")
 
     widths = tuple(outputs(module) for module in layout.convolutions)
     if layout.family == "siamfc":
