@@ -245,6 +245,7 @@ class VideoWriter:
     def close(self) -> None:
         """Finish the file and give it its name. Without a frame, no file is left."""
         if self._writer is None:
+            self.discard()  # Ctrl-C while it was opened
             return
         self._writer.release()
         self._writer = None

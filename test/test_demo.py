@@ -174,7 +174,8 @@ def test_an_interrupted_demo_leaves_no_process(
         output, "--source", clip, "--box", "220,80,40,40", "--model", tiny, "--rate", "2"
     )
     try:
-        wait_for(lambda: list(output.glob("*video*")), demo)  # it is being written
+        # it is being written: from its encoder on there is a header
+        wait_for(lambda: any(p.stat().st_size for p in output.glob("*video*")), demo)
         children = children_of(demo.pid)
         assert len(children) == 2
         demo.send_signal(number)

@@ -183,3 +183,19 @@ def test_writer_says_where_it_cannot_write(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "file" / "out.mp4", 30)
     with pytest.raises(SiamkdError, match="cannot write"):
         writer.write(grey(1))
+
+
+def test_an_interrupt_while_the_file_is_opened_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        cv2,
+        "VideoWriter",
+        type(
+            "Opening", (), {"fourcc": staticmethod(cv2.VideoWriter.fourcc), "__init__": interrupted}
+        ),
+    )
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "a.mp4", 10) as writer:
+        writer.write(np.zeros((20, 20, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
