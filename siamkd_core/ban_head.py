@@ -38,10 +38,14 @@ class BanHead(nn.Module):
     Args:
         inputs: channels of the features.
         width: channels inside.
+
+    Attributes:
+        inputs, width: these.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
+        self.inputs, self.width = inputs, width
         self.score, self.box = Branch(inputs, width, 1), Branch(inputs, width, 4)
         with torch.no_grad():
             # a box of the square's size

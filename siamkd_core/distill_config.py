@@ -83,9 +83,12 @@ class StudentConfig:
             from; of one of another architecture, only the backbone is taken (a siamrpn's
             ``alexnet`` may start from a siamfc's), for the backbone ``efficientnet_slim`` what
             is left of an ``efficientnet`` and of its head, fitted on pairs of the data,
-            see :mod:`siamkd_core.prune`, and for an ``efficientnet16`` (``_slim``) stem and stages
-            of an ``efficientnet`` (``_slim``). Empty for random weights.
-        reuse_head: start with the teacher's head, of the same kind and width on as many channels
+            see :mod:`siamkd_core.prune`, for a ``mobilenet_v3_slim`` what is left of a
+            ``mobilenet_v3`` (the head comes by ``reuse_head``), and for an ``efficientnet16``
+            (``_slim``) stem and stages of an ``efficientnet`` (``_slim``). Empty for random
+            weights.
+        reuse_head: start with the teacher's head, of the same kind and width on as many channels,
+            or with what is left of it in a narrower ``ban`` one, see :mod:`siamkd_core.prune_ban`
             ("SimKD", Chen et al., "Knowledge Distillation with the Reused Teacher Classifier",
             2022); then ``feature_matching`` has no convolution between, so that the features become
             those that the head knows.

@@ -40,6 +40,12 @@ BLOCKS = (
     Plan(3, 5, 1, True, True),
     Plan(6, 5, 1, True, True),
 )
+SLIM_BLOCKS = tuple(
+    plan._replace(expansion=expansion)
+    for plan, expansion in zip(BLOCKS, (1, 3, 2, 3, 3, 3, 2, 2, 3), strict=True)
+)
+"""The same with fewer channels inside of the blocks, what :mod:`siamkd_core.prune_mobilenet`
+leaves."""
 MOBILENET_WIDTHS = (16, 16, 24, 24, 40, 40, 40, 48, 48, 96)
 """Out-channels of NanoTrack V3's stem and blocks."""
 
@@ -49,16 +55,19 @@ class MobileNetV3(nn.Module):
 
     Args:
         widths: out-channels of the stem and of each block.
+        plan: the blocks.
 
     Attributes:
         channels: C, the last width.
         stride: pixels between two cells.
     """
 
-    def __init__(self, widths: Sequence[int] = MOBILENET_WIDTHS) -> None:
-        if len(widths) != len(BLOCKS) + 1 or any(width < 1 for width in widths):
+    def __init__(
+        self, widths: Sequence[int] = MOBILENET_WIDTHS, plan: Sequence[Plan] = BLOCKS
+    ) -> None:
+        if len(widths) != len(plan) + 1 or any(width < 1 for width in widths):
             raise ValueError(
-                f"this MobileNetV3 has positive widths of its stem and of {len(BLOCKS)} blocks, "
+                f"this MobileNetV3 has positive widths of its stem and of {len(plan)} blocks, "
                 f"got {tuple(widths)}"
             )
         super().__init__()
@@ -67,7 +76,7 @@ class MobileNetV3(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.Hardswish()
         )
-        steps = zip(widths[:-1], widths[1:], BLOCKS, strict=True)
+        steps = zip(widths[:-1], widths[1:], plan, strict=True)
         self.blocks = nn.Sequential(*(Block(*step) for step in steps))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ Hassibi and Stork, "Optimal Brain Surgeon", 1993, do with weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -84,7 +84,9 @@ def prune(full: EfficientNet, slim: EfficientNet, images: Tensor) -> list[Tensor
     return bases
 
 
-def eliminate(moments: Moments, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def eliminate(
+    moments: Moments, weights: Tensor, count: int, certain: int = 0
+) -> tuple[Tensor, Tensor]:
     """The inputs of a linear layer that go, and the weights of those that stay.
 
     The weights start where the mean of ``|y - Wx|^2``, and a small pull towards ``weights``, is
@@ -98,6 +100,7 @@ def eliminate(moments: Moments, weights: Tensor, count: int) -> tuple[Tensor, Te
         moments: of inputs and targets.
         weights: (O, C) that were there.
         count: how many stay.
+        certain: how many of the first stay whatever they are worth.
 
     Returns:
         (count,) numbers of those that stay, increasing; (O, count) their weights, float64.
@@ -109,9 +112,12 @@ def eliminate(moments: Moments, weights: Tensor, count: int) -> tuple[Tensor, Te
     )
     weights = weights + (moments.cross - weights @ moments.covariance) @ inverse
     left = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
+    choice = torch.arange(weights.shape[1], device=weights.device) >= certain
     for _ in range(weights.shape[1] - count):
         diagonal = inverse.diagonal()
-        cost = torch.where(left, weights.square().sum(0) / diagonal.clamp(min=1e-300), torch.inf)
+        cost = torch.where(
+            left & choice, weights.square().sum(0) / diagonal.clamp(min=1e-300), torch.inf
+        )
         c = int(cost.argmin())
         row = inverse[c] / diagonal[c]
         weights = weights - weights[:, c, None] * row
@@ -141,36 +147,70 @@ def _prune_stage(
 
 
 def _prune_block(full: Block, slim: Block, targets: list[Tensor], inputs: list[Tensor]) -> None:
-    theirs, ours = full.layers, slim.layers
-    if len(theirs) != len(ours):
+    if len(full.layers) != len(slim.layers):
         raise ValueError("one of two blocks expands nothing")
     # the last two are the projection and its norm
-    hidden = (theirs[:-2](features) for features in inputs)
+    hidden = (full.layers[:-2](features) for features in inputs)
     if slim.residual:
         targets = [y - x for y, x in zip(targets, inputs, strict=True)]
     moments = moments_of(hidden, targets)
-    project, out = theirs[-2], theirs[-1]
-    assert isinstance(project, nn.Conv2d) and isinstance(out, nn.BatchNorm2d)
+    *theirs, convolution, norm = full.layers
+    *ours, narrow, last = slim.layers
+    count = cast(nn.Conv2d, narrow).in_channels
+    kept, weights = eliminate(moments, through_norm(convolution, norm), count)
+    for layer, pruned in zip(theirs, ours, strict=True):
+        take_rows(layer, pruned, kept)
+    project(norm, (narrow, last), moments, kept, weights)
+
+
+def through_norm(convolution: nn.Module, norm: nn.Module) -> Tensor:
+    """(O, C) weights of a convolution of 1x1 and the norm behind it as one."""
+    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_var is not None
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return convolution.weight.flatten(1) * scale[:, None]
+
+
+def project(
+    out: nn.Module,
+    slim: Iterable[nn.Module],
+    moments: Moments,
+    kept: Tensor,
+    weights: Tensor,
+    staying: Tensor | None = None,
+) -> None:
+    """Give a convolution of 1x1 and the norm behind it what is fitted.
+
+    Args:
+        out: norm of the full network, of which the slim one has variances and bias.
+        slim: convolution and norm.
+        moments: of inputs and targets.
+        kept: (K,) numbers of the inputs that are left.
+        weights: (O, K) of them.
+        staying: numbers of the outputs that are left; None: all.
+    """
+    convolution, norm = slim
+    assert isinstance(convolution, nn.Conv2d) and isinstance(out, nn.BatchNorm2d)
     assert out.running_var is not None
+    rows = slice(None) if staying is None else staying
     deviation = (out.running_var + out.eps).sqrt()
     true = out.weight / deviation
     # a norm that gives next to nothing must not be divided by
     greatest = true.abs().max()
     greatest = torch.where(greatest > 0, greatest, 1.0)
     scale = torch.where(true.abs() > 1e-3 * greatest, true, greatest)
-    kept, weights = eliminate(
-        moments, project.weight.flatten(1) * true[:, None], cast(nn.Conv2d, ours[-2]).in_channels
-    )
-    state = theirs.state_dict()
-    tail = len(theirs) - 2
-    for name, tensor in state.items():
-        if int(name.partition(".")[0]) < tail and tensor.ndim:
-            state[name] = tensor[kept]
-    state[f"{tail}.weight"] = (weights / scale[:, None])[..., None, None]
+    convolution.weight.copy_((weights / scale[:, None])[rows, :, None, None])
+    state = out.state_dict()
     constant = moments.targets - weights @ moments.inputs[kept]
-    state[f"{tail + 1}.running_mean"] = (out.bias - constant) / scale
-    state[f"{tail + 1}.weight"] = scale * deviation
-    ours.load_state_dict(state)
+    state["running_mean"] = (out.bias - constant) / scale
+    state["weight"] = scale * deviation
+    norm.load_state_dict({name: one[rows] if one.ndim else one for name, one in state.items()})
+
+
+def take_rows(full: nn.Module, slim: nn.Module, kept: Tensor) -> None:
+    """Give a layer what another has for these of its channels; whole where they are all."""
+    state = full.state_dict()
+    slim.load_state_dict({name: one[kept] if one.ndim else one for name, one in state.items()})
 
 
 def _prune_neck(

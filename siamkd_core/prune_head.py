@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from siamkd_core.pixelwise_head import PixelwiseHead
-from siamkd_core.prune import eliminate, moments_of
+from siamkd_core.prune import eliminate, moments_of, take_rows
 from siamkd_core.siamrpn import Branch, DepthwiseHead
 from siamkd_core.xcorr import correlate_channels
 
@@ -93,7 +93,7 @@ def _prune_branch(
     assert ours.bias is not None
     ours.weight.copy_(weights[..., None, None])
     ours.bias.copy_(moments.targets - weights @ moments.inputs[kept])
-    _copy(norm, cast(nn.BatchNorm2d, slim.mix[1]), kept)
+    take_rows(norm, slim.mix[1], kept)
 
     left = mixing.weight[kept].flatten(1)
     moments = moments_of([correlated], [mixing(correlated)[:, kept]])
@@ -105,9 +105,4 @@ def _prune_branch(
     for theirs, layer in ((full.exemplar, slim.exemplar), (full.search, slim.search)):
         first = cast(nn.Conv2d, theirs[0]).weight[paired]
         cast(nn.Conv2d, layer[0]).weight.copy_(torch.einsum("ochw,ck->okhw", first, basis))
-        _copy(cast(nn.BatchNorm2d, theirs[1]), cast(nn.BatchNorm2d, layer[1]), paired)
-
-
-def _copy(full: nn.BatchNorm2d, slim: nn.BatchNorm2d, kept: Tensor) -> None:
-    state = full.state_dict()
-    slim.load_state_dict({name: one[kept] if one.ndim else one for name, one in state.items()})
+        take_rows(theirs[1], layer[1], paired)

@@ -16,6 +16,7 @@ from siamkd_core.alexnet import AlexNet
 from siamkd_core.efficientnet import PRUNED, EfficientNet
 from siamkd_core.errors import ConfigError
 from siamkd_core.family import images
+from siamkd_core.mobilenet import MobileNetV3
 from siamkd_core.modelfile import ModelCard, build_network, load_model, new_card
 from siamkd_core.network import SiameseNetwork
 from siamkd_core.pairs import PairDataset, find_sources
@@ -23,6 +24,7 @@ from siamkd_core.pixelwise_head import PixelwiseHead
 from siamkd_core.pretrained import load_pretrained
 from siamkd_core.prune import CHUNK, prune
 from siamkd_core.prune_head import narrow_pixelwise_head, prune_head
+from siamkd_core.prune_mobilenet import prune_mobilenet
 from siamkd_core.recipe import RecipeConfig
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.siamrpn import DepthwiseHead, HeadConfig, SiamRPN
@@ -162,8 +164,12 @@ def _start_pruned(
     fitted_on: Sample,
 ) -> str:
     """What of the source it starts from."""
-    full, slim = (cast(EfficientNet, one.backbone) for one in (source, network))
+    full, slim = source.backbone, network.backbone
     try:
+        if isinstance(full, MobileNetV3) and isinstance(slim, MobileNetV3):
+            prune_mobilenet(full, slim, fitted_on)
+            return "backbone, pruned"
+        assert isinstance(full, EfficientNet) and isinstance(slim, EfficientNet)
         bases = prune(full, slim, fitted_on.search)
         if isinstance(network, SiamFC) and isinstance(source, SiamFC):
             network.adjust.load_state_dict(source.adjust.state_dict())
@@ -171,7 +177,7 @@ def _start_pruned(
         if isinstance(network, SiamRPN) and isinstance(source, SiamRPN):
             wide, narrow = source.head, network.head
             if isinstance(wide, DepthwiseHead) and isinstance(narrow, DepthwiseHead):
-                prune_head(wide, narrow, bases, *_features(source, fitted_on))
+                prune_head(wide, narrow, bases, *features(source, fitted_on))
                 return "pruned"
             if isinstance(wide, PixelwiseHead) and isinstance(narrow, PixelwiseHead):
                 narrow_pixelwise_head(wide, narrow, bases)
@@ -185,7 +191,8 @@ def _start_pruned(
 
 
 @torch.no_grad()
-def _features(source: SiameseNetwork, sample: Sample) -> tuple[Tensor, Tensor]:
+def features(source: SiameseNetwork, sample: Sample) -> tuple[Tensor, Tensor]:
+    """(N, C, h, h) and (N, C, H, H) float, of the exemplars and search regions."""
     source.eval()
     exemplars, search = (
         torch.cat([source.embed(chunk) for chunk in crops.split(CHUNK)]) for crops in sample

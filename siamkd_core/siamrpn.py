@@ -24,7 +24,7 @@ from siamkd_core.ban_head import STRIDE as BAN_STRIDE
 from siamkd_core.ban_head import BanHead
 from siamkd_core.efficientnet import LITE2, SLIM, EfficientNet
 from siamkd_core.errors import ConfigError
-from siamkd_core.mobilenet import MobileNetV3
+from siamkd_core.mobilenet import SLIM_BLOCKS, MobileNetV3
 from siamkd_core.network import SiameseNetwork, layer
 from siamkd_core.pixelwise_head import PixelwiseHead
 from siamkd_core.resnet import EXEMPLAR_SIDE, ResNet
@@ -41,6 +41,7 @@ BACKBONES: Mapping[str, Callable[[Sequence[int]], Backbone]] = {
     "efficientnet16": partial(EfficientNet, coarse=True),
     "efficientnet16_slim": partial(EfficientNet, plan=SLIM, coarse=True),
     "mobilenet_v3": MobileNetV3,
+    "mobilenet_v3_slim": partial(MobileNetV3, plan=SLIM_BLOCKS),
     "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
     "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True),
 }
@@ -118,8 +119,8 @@ class SiamRPN(SiameseNetwork):
             raise ValueError(
                 f"a {self.head_config.kind} head does not fit the backbone {backbone}, whose "
                 f"features have a stride of {features.stride}: a ban head takes those of "
-                f"{BAN_STRIDE} (efficientnet16, efficientnet16_slim, mobilenet_v3), the others do "
-                "not"
+                f"{BAN_STRIDE} (efficientnet16, mobilenet_v3, with or without _slim), the others "
+                "do not"
             )
         self.head: Head | LevelsHead
         if isinstance(features, ResNet):
