@@ -84,10 +84,10 @@ def _prune_excitation(full: Excitation, slim: Excitation, kept: Tensor, means: T
     units, weights = eliminate(moments, second.weight[kept], narrow.out_features)
     out.weight.copy_(weights)
     out.bias.copy_(moments.targets - weights @ moments.inputs[units])
-    narrow.weight.copy_(first.weight[units][:, kept])
-    # the channels that went are taken for their means
-    missing = first(means)[:, units] - means[:, kept] @ narrow.weight.T
-    narrow.bias.copy_(missing.mean(0))
+    moments = _moments(means[:, kept], first(means)[:, units])
+    everything, weights = eliminate(moments, first.weight[units][:, kept], len(kept))
+    narrow.weight.copy_(weights)
+    narrow.bias.copy_(moments.targets - weights @ moments.inputs)
 
 
 def _moments(inputs: Tensor, targets: Tensor) -> Moments:
