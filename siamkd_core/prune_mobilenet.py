@@ -85,7 +85,7 @@ def _prune_excitation(full: Excitation, slim: Excitation, kept: Tensor, means: T
     out.weight.copy_(weights)
     out.bias.copy_(moments.targets - weights @ moments.inputs[units])
     moments = _moments(means[:, kept], first(means)[:, units])
-    everything, weights = eliminate(moments, first.weight[units][:, kept], len(kept))
+    _, weights = eliminate(moments, first.weight[units][:, kept], len(kept))
     narrow.weight.copy_(weights)
     narrow.bias.copy_(moments.targets - weights @ moments.inputs)
 

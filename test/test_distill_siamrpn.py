@@ -2,20 +2,33 @@
 
 import csv
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from siamrpn_support import (
+    BETA,
+    CPU,
+    DULL,
+    INTELLIGENT,
+    PAIRS,
+    RECIPES,
+    batch_of,
+    gradients,
+    make,
+    outputs,
+    recipe,
+    settle,
+    small,
+)
 from synthetic import tiny_model
-from torch.utils.data import default_collate
-from training_support import TRACKS, write_tracks
+from training_support import write_tracks
 
 from siamkd_core.anchors import exemplar_anchors
 from siamkd_core.cli import main
 from siamkd_core.complexity import complexity
-from siamkd_core.config import load_yaml, to_mapping
-from siamkd_core.distill import DistillTask, distill
+from siamkd_core.config import load_yaml
+from siamkd_core.distill import distill
 from siamkd_core.distill_config import DistillConfig, SharingConfig, StudentConfig, TermsConfig
 from siamkd_core.errors import ConfigError, ModelFileError
 from siamkd_core.evaluate import run_sequence
@@ -23,7 +36,7 @@ from siamkd_core.learner import Learner
 from siamkd_core.losses.adaptive_hard import adaptive_hard
 from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.rpn import box_smooth_l1
-from siamkd_core.losses.rpn_soft import Predictions, rpn_divergence
+from siamkd_core.losses.rpn_soft import rpn_divergence
 from siamkd_core.losses.target_response import target_response
 from siamkd_core.modelfile import build_network, load_model, new_card, read_card, save_model
 from siamkd_core.rpn_targets import rpn_targets
@@ -35,23 +48,6 @@ from siamkd_core.tracker_config import RpnTrackerConfig
 from siamkd_core.train import TrainConfig, train
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
-CPU = torch.device("cpu")
-RECIPES = Path(__file__).parent.parent / "config" / "distill"
-BETA = 1 / 9
-PAIRS = replace(TRACKS, negative=0.3)
-# another backbone, and another kind of head than the teacher's
-DULL = StudentConfig(
-    "dull", (4, 2, 4, 4, 3), "efficientnet", head=HeadConfig("depthwise", 4), share=1.0
-)
-INTELLIGENT = StudentConfig("intelligent", (4, 6, 6, 6, 4), head=HeadConfig("upchannel", 5))
-
-
-def settle(network):
-    """Statistics of images, without which fresh weights answer with hundreds."""
-    network.train()
-    for _ in range(60):
-        network(torch.rand(2, 3, 127, 127) * 255, torch.rand(2, 3, 143, 143) * 255)
-    return network.eval()
 
 
 @pytest.fixture(scope="module")
@@ -63,41 +59,12 @@ def teacher(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(teacher):
-    return DistillConfig(
-        teacher=str(teacher),
-        students=(DULL, INTELLIGENT),
-        pairs=PAIRS,
-        epochs=3,
-        pairs_per_epoch=16,
-        batch_size=4,
-        lr=0.02,
-        lr_end=0.01,
-        clip_norm=10.0,
-        workers=0,
-    )
+    return recipe(teacher)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_tracks(tmp_path_factory.mktemp("data"))
-
-
-def make(config, data):
-    return DistillTask(config, data, CPU, torch.float32, "abc")
-
-
-def batch_of(task, count=4):
-    return default_collate([task.samples[k] for k in range(count)])
-
-
-def gradients(network):
-    return [None if p.grad is None else p.grad.clone() for p in network.parameters()]
-
-
-def outputs(network, batch):
-    z, x = (network.embed(batch[key].float()) for key in ("exemplar", "search"))
-    response = network.respond(network.kernels(z), x)
-    return z, x, Predictions(response[:, 0], response[:, 1:])
 
 
 @pytest.mark.parametrize("variant", ["directional", "literal"])
@@ -273,137 +240,6 @@ def test_anchors_of_the_exemplars_shape_are_taught_by_such_alone(config, data, t
     assert losses["dull/teacher_soft"].item() == pytest.approx(expected.mean().item(), rel=1e-4)
 
 
-COARSE = StudentConfig(
-    "coarse", (4, 2, 4, 4, 5, 6), "efficientnet16", head=HeadConfig("ban", 4), reuse_head=True
-)
-
-
-@pytest.fixture(scope="module")
-def ban(tmp_path_factory):
-    """A teacher without anchors on another backbone of stride 16."""
-    torch.manual_seed(8)
-    widths = (4, 4, 4, 4, 4, 4, 4, 4, 4, 6)
-    card = new_card("ban", "siamrpn", widths, "mobilenet_v3", HeadConfig("ban", 4))
-    network = settle(build_network(card))
-    with torch.no_grad():
-        network.head.score.answer.bias.fill_(0.5)
-    return save_model(network, card, tmp_path_factory.mktemp("ban"))
-
-
-def test_a_reused_head_and_what_the_teacher_holds_for_the_targets(config, data, ban):
-    terms = TermsConfig(0.0, 1.0, 2.0, 0.2, 0.05, 0.0, feature_matching=0.5, positive="teacher")
-    pixelwise = replace(DULL, head=HeadConfig("pixelwise", 4))
-    config = replace(
-        config,
-        teacher=str(ban),
-        students=(COARSE, replace(pixelwise, losses=replace(terms, feature_matching=0.0))),
-        losses=terms,
-        sharing=SharingConfig("none"),
-    )
-    task = make(config, data)
-    teacher, student = load_model(ban)[0], task.networks["coarse"]
-    for name, value in teacher.head.state_dict().items():
-        assert torch.equal(student.head.state_dict()[name], value)
-    assert not hasattr(student, "adapter")  # the head knows the features as they are
-    assert task.cards["coarse"].training == {} and task.origins["coarse"]["head_from"] == "ban"
-
-    batch = batch_of(task)
-    task.start_epoch(0)
-    losses = task.losses(task.networks, batch)
-    with torch.no_grad():
-        z, x, taught = outputs(teacher, batch)
-        ours_z, ours_x, learnt = outputs(student, batch)
-    assert taught.logits.shape == learnt.logits.shape == (4, 1, 9, 9)
-    # deltas of squares of 64 pixels, relative to anchors of the target's shape
-    w, h = batch["shape"].float().T[:, :, None, None, None]
-    sides = torch.stack(torch.broadcast_tensors(w, h, w, h), 1)
-
-    def shaped(found):
-        place, size = found.deltas[:, :2] * 64 / sides[:, :2], found.deltas[:, 2:]
-        return found._replace(deltas=torch.cat([place, size + (64 / sides[:, 2:]).log()], 1))
-
-    absent = batch["box"].isnan().any(1)
-    assert 0 < absent.sum() < 4  # whatever the teacher sees in a pair without a target
-    positive = (taught.logits > 0) & ~absent[:, None, None, None]
-    assert 0 < positive.float().mean() < (taught.logits > 0).float().mean() < 1
-    expected = rpn_divergence(
-        shaped(learnt), shaped(taught), positive, 2.0, config.box_weight, BETA
-    )
-    assert losses["coarse/teacher_soft"].item() == pytest.approx(expected.mean().item(), rel=1e-3)
-    matched = (feature_matching(ours_z, z) + feature_matching(ours_x, x)) / 2
-    assert losses["coarse/feature_matching"].item() == pytest.approx(
-        matched.mean().item(), rel=1e-3
-    )
-    # a student with anchors of the target's shape is compared on them
-    other = outputs(task.networks["dull"], batch)[2]
-    expected = rpn_divergence(other, shaped(taught), positive, 2.0, config.box_weight, BETA)
-    assert losses["dull/teacher_soft"].item() == pytest.approx(expected.mean().item(), rel=1e-3)
-    # what the labels hold for the target is something else
-    by_labels = make(
-        replace(config, losses=replace(terms, positive="labels"), students=(COARSE,)), data
-    )
-    by_labels.start_epoch(0)
-    different = by_labels.losses(by_labels.networks, batch)["coarse/teacher_soft"].item()
-    assert different != pytest.approx(losses["coarse/teacher_soft"].item(), rel=1e-2)
-
-
-def test_a_head_that_cannot_be_reused_is_named(config, data, ban, tmp_path):
-    alone = replace(config, teacher=str(ban), sharing=SharingConfig("none"))
-    for wrong in (
-        replace(COARSE, head=HeadConfig("ban", 5)),
-        replace(COARSE, widths=(*COARSE.widths[:-1], 5)),
-        replace(
-            DULL,
-            head=HeadConfig("pixelwise", 4),
-            reuse_head=True,
-            losses=TermsConfig(target_response=0.0),
-        ),
-    ):
-        with pytest.raises(ConfigError, match="cannot reuse the head of its teacher ban: head and"):
-            make(replace(alone, students=(wrong,)), data)
-    same = StudentConfig(
-        "same",
-        load_model(ban)[1].widths,
-        "mobilenet_v3",
-        HeadConfig("ban", 4),
-        start_from=str(ban),
-        reuse_head=True,
-    )
-    with pytest.raises(ConfigError, match="same has the head of ban, which it starts from"):
-        make(replace(alone, students=(same,)), data)
-    other = replace(DULL, head=HeadConfig("pixelwise", 4))
-    for losses in (TermsConfig(), TermsConfig(target_response=0.0, feature_matching=1.0)):
-        with pytest.raises(
-            ConfigError, match="of dull have a stride of 8 pixels, its teacher's of 16"
-        ):
-            make(replace(alone, students=(other,), losses=losses), data)
-    siamfc = tiny_model(tmp_path / "siamfc")
-    student = StudentConfig("fc", (2, 4, 4, 4, 2), reuse_head=True)
-    with pytest.raises(ConfigError, match="must have a head"):
-        make(replace(alone, teacher=str(siamfc), students=(student,)), data)
-    with pytest.raises(ConfigError, match="positive is one of labels, teacher"):
-        TermsConfig(positive="nobody")
-
-
-def test_a_coarse_backbone_starts_from_the_stages_of_another(config, data, ban, tmp_path):
-    widths = (4, 2, 4, 4, 5, 6)
-    torch.manual_seed(9)
-    card = new_card("base", "siamfc", (*widths[:-1], 3), "efficientnet")
-    base = save_model(settle(build_network(card)), card, tmp_path)
-    alone = replace(config, teacher=str(ban), sharing=SharingConfig("none"))
-    student = replace(COARSE, start_from=str(base))
-    task = make(replace(alone, students=(student,)), data)
-    source, found = load_model(base)[0].backbone, task.networks["coarse"].backbone
-    for part in ("stem", "stages"):
-        theirs = getattr(source, part).state_dict()
-        for name, value in getattr(found, part).state_dict().items():
-            assert torch.equal(value, theirs[name])
-    assert task.origins["coarse"]["started_from"]["part"] == "stem and stages"
-    thin = replace(student, widths=(4, 2, 4, 4, 4, 6))
-    with pytest.raises(ConfigError, match="all but the neck's must be the same"):
-        make(replace(alone, students=(thin,)), data)
-
-
 def test_scores_that_nothing_trains_are_refused(config):
     # the adaptive-hard loss is that of the boxes
     boxes = TermsConfig(teacher_soft=0.0, adaptive_hard=1.0)
@@ -420,35 +256,6 @@ def test_the_committed_recipes_are_whole(name):
     ]
     assert sizes == sorted(sizes) and all(f"{size:,}" in text for size in sizes)
     assert recipe.pairs.search_size == 239 and recipe.students[0].name == name
-
-
-def small(values, **changes):
-    """A committed recipe, in a few seconds."""
-    values |= {"pairs": to_mapping(PAIRS), "epochs": 1, "workers": 0, **changes}
-    values |= {"pairs_per_epoch": 8, "validation_pairs": 0, "freeze": []}
-    values["schedule"]["warmup_epochs"] = 0
-    return values
-
-
-@pytest.mark.parametrize("name", ["dstrpn", "dstrpn_large"])
-def test_the_recipe_of_the_shipped_ones_as_a_user_runs_it(name, ban, data, tmp_path, capsys):
-    values = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
-    (student,) = values["students"]
-    assert values["teacher"] == "models/nanotrack_v3.safetensors"
-    assert student["head"]["kind"] == "ban" and student["reuse_head"]
-    backbone = student["backbone"].replace("16", "")
-    card = new_card("base", "siamfc", (4, 2, 4, 4, 5, 6, 3), backbone)
-    base = str(save_model(settle(build_network(card)), card, tmp_path))
-    student |= {"widths": [4, 2, 4, 4, 5, 6, 6], "start_from": base}
-    student["head"] |= {"width": 4}
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(small(values, teacher=str(ban))))
-    call = ["distill", str(path), "--data", str(data), "--device", "cpu"]
-    assert main([*call, "--output", str(tmp_path / "run")]) == 0
-    assert f"{name}.safetensors" in capsys.readouterr().out
-    made = read_card(tmp_path / "run" / f"{name}.safetensors")
-    assert made.training["started_from"]["part"] == "stem and stages"
-    assert made.training["head_from"] == made.training["teacher"]["name"] == "ban"
 
 
 def test_a_recipe_of_a_pruned_student_as_a_user_runs_it(data, tmp_path, capsys):
