@@ -201,22 +201,34 @@ def test_a_narrower_head_is_what_is_left_of_the_teachers(config, data, ban):
     assert {"slim/feature_matching", "slim/teacher_soft"} <= losses.keys()
 
 
-@pytest.mark.parametrize("name", ["dstrpn", "dstrpn_large"])
-def test_the_recipe_of_the_shipped_ones_as_a_user_runs_it(name, ban, data, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["dstrpn", "dstrpn_large", "dstrpn_sharing"])
+def test_the_committed_recipes_as_a_user_runs_them(name, ban, data, tmp_path, capsys):
+    """Each with its students, their sharing and their losses, only smaller."""
     values = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
-    (student,) = values["students"]
-    assert student["start_from"] == values["teacher"] == "models/nanotrack_v3.safetensors"
-    assert student["backbone"] == "mobilenet_v3_slim"
-    assert student["head"]["kind"] == "ban" and student["reuse_head"]
-    narrower = student["head"]["width"] < 96
-    student |= {"widths": list(load_model(ban)[1].widths), "start_from": str(ban)}
-    student["head"] |= {"width": 3 if narrower else 4}
+    assert values["teacher"] == "models/nanotrack_v3.safetensors"
+    assert values["students"][0]["name"] == name
+    narrower = {}
+    for student in values["students"]:
+        assert student["start_from"] == values["teacher"]
+        assert student["backbone"] == "mobilenet_v3_slim" and student["reuse_head"]
+        narrower[student["name"]] = student["head"]["width"] < 96
+        student |= {"widths": list(load_model(ban)[1].widths), "start_from": str(ban)}
+        student["head"] |= {"width": 3 if narrower[student["name"]] else 4}
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(small(values, teacher=str(ban))))
     call = ["distill", str(path), "--data", str(data), "--device", "cpu"]
+    assert main([*call, "--dry-run"]) == 0
     assert main([*call, "--output", str(tmp_path / "run")]) == 0
-    assert f"{name}.safetensors" in capsys.readouterr().out
-    made = read_card(tmp_path / "run" / f"{name}.safetensors")
-    assert made.training["started_from"]["part"] == "backbone, pruned"
-    assert made.training["head_from"] == ("ban, pruned" if narrower else "ban")
-    assert made.training["teacher"]["name"] == "ban"
+    said = capsys.readouterr().out
+    for one, narrow in narrower.items():
+        assert f"{one}.safetensors" in said
+        made = read_card(tmp_path / "run" / f"{one}.safetensors")
+        assert made.training["started_from"]["part"] == "backbone, pruned"
+        assert made.training["head_from"] == ("ban, pruned" if narrow else "ban")
+        assert made.training["teacher"]["name"] == "ban"
+    rows = (tmp_path / "run" / "metrics.csv").read_text()
+    for term, used in {
+        "sharing": len(narrower) > 1,
+        "feature_matching": len(narrower) == 1,
+    }.items():
+        assert (f"loss/{name}/{term}" in rows) == used

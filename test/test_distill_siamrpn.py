@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import yaml
 from siamrpn_support import (
     BETA,
     CPU,
@@ -19,13 +18,11 @@ from siamrpn_support import (
     outputs,
     recipe,
     settle,
-    small,
 )
 from synthetic import tiny_model
 from training_support import write_tracks
 
 from siamkd_core.anchors import exemplar_anchors
-from siamkd_core.cli import main
 from siamkd_core.complexity import complexity
 from siamkd_core.config import load_yaml
 from siamkd_core.distill import distill
@@ -38,7 +35,7 @@ from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.rpn import box_smooth_l1
 from siamkd_core.losses.rpn_soft import rpn_divergence
 from siamkd_core.losses.target_response import target_response
-from siamkd_core.modelfile import build_network, load_model, new_card, read_card, save_model
+from siamkd_core.modelfile import build_network, load_model, new_card, save_model
 from siamkd_core.rpn_targets import rpn_targets
 from siamkd_core.sequences import read_sequence
 from siamkd_core.siamfc import count_parameters
@@ -256,27 +253,6 @@ def test_the_committed_recipes_are_whole(name):
     ]
     assert sizes == sorted(sizes) and all(f"{size:,}" in text for size in sizes)
     assert recipe.pairs.search_size == 239 and recipe.students[0].name == name
-
-
-def test_a_recipe_of_a_pruned_student_as_a_user_runs_it(data, tmp_path, capsys):
-    """The committed recipe, only smaller, and of its first student alone."""
-    values = yaml.safe_load((RECIPES / "dstrpn_sharing.yaml").read_text())
-    del values["students"][1]
-    student, head = values["students"][0], HeadConfig("pixelwise", 4)
-    card = new_card("base", "siamrpn", (4, 2, 4, 4, 5), "efficientnet", head)
-    teacher = str(save_model(settle(build_network(card)), card, tmp_path))
-    assert student["backbone"] == "efficientnet_slim" and student["head"]["kind"] == head.kind
-    assert student["start_from"] == values["teacher"]
-    student |= {"widths": [4, 2, 4, 4, 3], "start_from": teacher}
-    student["head"] |= {"width": head.width}
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(small(values, teacher=teacher, sharing={"variant": "none"})))
-    call = ["distill", str(path), "--data", str(data), "--device", "cpu"]
-    assert main([*call, "--dry-run"]) == 0
-    assert main([*call, "--output", str(tmp_path / "run")]) == 0
-    assert "dstrpn_sharing.safetensors" in capsys.readouterr().out
-    made = read_card(tmp_path / "run" / "dstrpn_sharing.safetensors")
-    assert made.training["started_from"]["part"] == "pruned" and made.head == head
 
 
 def test_a_resnet_teaches_a_smaller_one_and_an_alexnet(config, data, tmp_path):
