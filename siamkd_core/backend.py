@@ -17,7 +17,8 @@ from siamkd_core.network import SiameseNetwork
 
 
 class Backend(Protocol):
-    """Runs a Siamese network on crops; holds no target, so trackers can share one."""
+    """Runs a Siamese network on crops; holds no target, so trackers can share one. Crops are only
+    lent: their memory is the next ones' afterwards."""
 
     def embed_exemplar(self, crop: NDArray[np.uint8]) -> Any:
         """(127, 127, 3) uint8 BGR -> kernels, to be handed back to :meth:`respond` as they are."""

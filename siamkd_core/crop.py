@@ -107,6 +107,7 @@ def crop_square(
     out_side: int,
     pad_colour: NDArray[np.float64],
     transform: NDArray[np.float64] | None = None,
+    out: Image | None = None,
 ) -> Image:
     """Cut a square and resample it to ``out_side`` x ``out_side``, exact to a fraction of a pixel.
 
@@ -118,26 +119,30 @@ def crop_square(
         pad_colour: (3,) colour outside the image.
         transform: optional (2, 2) linear map applied to offsets from the centre on their way from
             the output to the image (rotation, stretch or flip in training); identity if None.
+        out: contiguous (out_side, out_side, 3) uint8 that the result is written to; None: new
+            memory.
 
     Returns:
-        (out_side, out_side, 3) uint8.
+        (out_side, out_side, 3) uint8, ``out`` where that is given.
     """
+    if out is None:
+        out = np.empty((out_side, out_side, 3), np.uint8)
     plan = plan_crop(image.shape, center, side, out_side, transform)
     if plan is None:
-        return np.full((out_side, out_side, 3), np.rint(pad_colour), np.uint8)
+        out[:] = np.rint(pad_colour)
+        return out
     part = image[plan.rows, plan.columns]
     down, across = plan.shrink
     if plan.shrink != (1, 1):
         size = (part.shape[1] // across, part.shape[0] // down)
         part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return np.asarray(
-        cv2.warpAffine(
-            part,
-            plan.matrix,
-            (out_side, out_side),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=tuple(float(v) for v in pad_colour),
-        ),
-        np.uint8,
+    cv2.warpAffine(
+        part,
+        plan.matrix,
+        (out_side, out_side),
+        dst=out,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=tuple(float(v) for v in pad_colour),
     )
+    return out

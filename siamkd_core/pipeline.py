@@ -90,13 +90,15 @@ class HostPipeline:
     ) -> None:
         self.search = search_of(config, head)
         self._backend = backend
-        self._size = config.search_size
+        # cut into anew at each look
+        self._exemplar = _crops(1, EXEMPLAR_SIZE)
+        self._crops = _crops(len(self.search.factors()), config.search_size)
 
     def take(self, image: Image) -> _View:
         return _View(image, mean_colour(image))
 
     def embed(self, view: _View, square: Square) -> Any:
-        return self._backend.embed_exemplar(_crop(view, square, EXEMPLAR_SIZE))
+        return self._backend.embed_exemplar(_crop(view, square, self._exemplar[0]))
 
     def look(
         self,
@@ -105,14 +107,10 @@ class HostPipeline:
         square: Square,
         known: Known,
     ) -> Look:
-        crops = np.stack(
-            [
-                _crop(view, square._replace(side=square.side * factor), self._size)
-                for factor in self.search.factors()
-            ]
-        )
+        for factor, crop in zip(self.search.factors(), self._crops, strict=True):
+            _crop(view, square._replace(side=square.side * factor), crop)
         start = time.perf_counter()
-        answer = self._backend.respond(exemplar, crops)
+        answer = self._backend.respond(exemplar, self._crops)
         responded = time.perf_counter()
         found = None
         if np.isfinite(answer).all():
@@ -120,5 +118,9 @@ class HostPipeline:
         return Look(found, responded - start, time.perf_counter() - responded)
 
 
-def _crop(view: _View, square: Square, size: int) -> Image:
-    return crop_square(view.image, square[:2], square.side, size, view.colour)
+def _crops(count: int, size: int) -> Image:
+    return np.empty((count, size, size, 3), np.uint8)
+
+
+def _crop(view: _View, square: Square, out: Image) -> Image:
+    return crop_square(view.image, square[:2], square.side, len(out), view.colour, out=out)
