@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -141,6 +142,8 @@ def nodes(context: LaunchContext) -> list[Node]:
     def given(*names: str) -> dict[str, str]:
         return {name: value(name) for name in names if value(name)}
 
+    if flag("rviz"):
+        check_rviz()
     environment = {}
     named = any(variable in context.environment for variable in PROFILE_VARIABLES)
     if flag("fastdds_profile") and not named:
@@ -189,6 +192,18 @@ def nodes(context: LaunchContext) -> list[Node]:
         parameters = [value("params_file"), clock, clip]
         started.append(Node(executable="camera", name="camera", parameters=parameters, **common))
     return started
+
+
+def check_rviz() -> None:
+    """Raise RuntimeError if RViz is not installed. Launch finds that out when the tracker runs
+    already, and ends without ending it."""
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError as error:
+        raise RuntimeError(
+            "rviz:=true, but rviz2 is not installed: install ros-<distro>-rviz2, or say rviz:=false"
+            " and give the target by select_box or on the topic ~/init; nothing was started"
+        ) from error
 
 
 def rviz(namespace: str, frame: str, clock: dict[str, bool]) -> Node:

@@ -88,6 +88,7 @@ def test_the_demos_arguments_are_the_trackers() -> None:
 )
 def test_what_is_started(arguments: dict[str, str], executables: set[str]) -> None:
     made = module(TRACKER)
+    made.get_package_prefix = str  # of RViz, which a headless machine may lack
     context = launch.LaunchContext()
     for argument in made.ARGUMENTS:
         argument.execute(context)
@@ -131,6 +132,19 @@ def test_what_is_given_reaches_the_tracker_and_the_rest_is_the_params_files(valu
     assert ("camera_info", "/front/camera_info") in tracker["remappings"]
 
 
+def test_without_rviz_nothing_is_left_running(tmp_path: Path) -> None:
+    """Its absence is told before anything else starts."""
+    prefixes = {"AMENT_PREFIX_PATH": str(tmp_path)}
+    (tmp_path / "share/ament_index/resource_index/packages").mkdir(parents=True)
+    process = launched(
+        TRACKER, tmp_path, prefixes, params_file=parameters_file(tmp_path), rviz="true"
+    )
+    code = process.wait(PATIENCE)
+    text = (tmp_path / "output").read_text(errors="replace")
+    assert code != 0 and "rviz2 is not installed: install ros-<distro>-rviz2" in text, text
+    assert "process started" not in text
+
+
 @pytest.fixture
 def observer() -> Iterator[Observer]:
     rclpy.init()
@@ -140,11 +154,13 @@ def observer() -> Iterator[Observer]:
     rclpy.shutdown()
 
 
-def launched(file: Path, folder: Path, **arguments: Any) -> subprocess.Popen[bytes]:
+def launched(
+    file: Path, folder: Path, variables: dict[str, str] | None = None, **arguments: Any
+) -> subprocess.Popen[bytes]:
     """The launch file in a process of its own, its output in `folder`/output."""
     command = [sys.executable, "-c", RUN, str(file)]
     command += [f"{name}:={value}" for name, value in arguments.items()]
-    environment = {**os.environ, "ROS_LOG_DIR": str(folder / "log")}
+    environment = {**os.environ, "ROS_LOG_DIR": str(folder / "log"), **(variables or {})}
     with (folder / "output").open("wb") as output:
         return subprocess.Popen(command, env=environment, stdout=output, stderr=output)
 
