@@ -124,6 +124,9 @@ def crop_square(
 
     Returns:
         (out_side, out_side, 3) uint8, ``out`` where that is given.
+
+    Raises:
+        ValueError: an image or ``out`` of another kind.
     """
     if out is None:
         out = np.empty((out_side, out_side, 3), np.uint8)
@@ -136,7 +139,7 @@ def crop_square(
     if plan.shrink != (1, 1):
         size = (part.shape[1] // across, part.shape[0] // down)
         part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-    cv2.warpAffine(
+    made = cv2.warpAffine(
         part,
         plan.matrix,
         (out_side, out_side),
@@ -145,4 +148,9 @@ def crop_square(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=tuple(float(v) for v in pad_colour),
     )
+    if made is not out:  # OpenCV takes other memory where that does not fit
+        raise ValueError(
+            f"an image of {image.dtype}, {image.shape}, does not give crops of uint8 in memory of "
+            f"{out.dtype}, {out.shape}"
+        )
     return out

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from siamkd_core.ban_head import BanHead
 from siamkd_core.device import resolve_precision, short
 from siamkd_core.distill_config import DistillConfig, StudentConfig, TermsConfig
 from siamkd_core.errors import ConfigError
@@ -21,10 +20,9 @@ from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.sharing import decayed, sharing_gate
 from siamkd_core.losses.target_response import target_response
 from siamkd_core.modelfile import ModelCard, find_model, load_model, read_card
-from siamkd_core.network import SiameseNetwork, stride_of
+from siamkd_core.network import stride_of
 from siamkd_core.pair_task import PairTask
-from siamkd_core.prune_ban import prune_ban_head
-from siamkd_core.pupil import Pupil, Sample, check_backbone_takes, features, fresh, sample
+from siamkd_core.pupil import Pupil, check_backbone_takes, fresh, sample
 from siamkd_core.run import run
 from siamkd_core.task import Batch
 
@@ -136,8 +134,8 @@ class DistillTask(PairTask):
         for one, student in zip(pupils, config.students, strict=True):
             _check_strides(one, teacher, config.terms(student))
             if student.reuse_head:
-                part = _reuse_head(one, teacher, card, pairs)
-                self.origins[one.card.name] = {**one.origin, "head_from": f"{card.name}{part}"}
+                _reuse_head(one, teacher, card)
+                self.origins[one.card.name] = {**one.origin, "head_from": card.name}
             elif config.terms(student).feature_matching:
                 ours, theirs = (self.family.channels(net) for net in (one.network, teacher))
                 torch.manual_seed(config.seed)
@@ -249,35 +247,32 @@ def _check_strides(pupil: Pupil, teacher: nn.Module, terms: TermsConfig) -> None
         )
 
 
-def _reuse_head(
-    pupil: Pupil, teacher: SiameseNetwork, card: ModelCard, pairs: Callable[[], Sample]
-) -> str:
-    """Give a student the teacher's head, or what is left of it, and say so.
+def _reuse_head(pupil: Pupil, teacher: nn.Module, card: ModelCard) -> None:
+    """Give a student the teacher's head, unless it starts from what is left of the teacher.
 
     Raises:
         ConfigError: it has none, or another.
     """
     started = pupil.origin.get("started_from")
-    if started and started.get("part") not in ("backbone", "backbone, pruned", "stem and stages"):
+    if started and started.get("part") not in ("backbone", "backbone, pruned"):
+        if started.get("part") == "pruned" and started["sha256"] == card.sha256:
+            return
         raise ConfigError(
             f"{pupil.card.name} has the head of {started['name']}, which it starts from: leave "
             "reuse_head out, or start from a model of another architecture or backbone"
         )
     ours, theirs = (getattr(one, "head", None) for one in (pupil.network, teacher))
-    try:
-        if ours is None or theirs is None:
-            raise RuntimeError
-        if isinstance(ours, BanHead) and isinstance(theirs, BanHead) and ours.width < theirs.width:
-            prune_ban_head(theirs, ours, *features(teacher, pairs()))
-            return ", pruned"
-        ours.load_state_dict(theirs.state_dict())
-        return ""
-    except (RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"{pupil.card.name} cannot reuse the head of its teacher {card.name}: head and "
-            "channels of the features must be the same (a ban head may be narrower), and the "
-            "architecture must have a head"
-        ) from error
+    reason = ""
+    if ours is not None and theirs is not None:
+        try:
+            ours.load_state_dict(theirs.state_dict())
+            return
+        except RuntimeError as error:
+            reason = f": {error}"
+    raise ConfigError(
+        f"{pupil.card.name} cannot reuse the head of its teacher {card.name}: head and channels of "
+        f"the features must be the same, and the architecture must have a head{reason}"
+    )
 
 
 def on_one_grid(student: Answer, teacher: Answer) -> tuple[Answer, Answer]:

@@ -83,15 +83,13 @@ class StudentConfig:
             from; of one of another architecture, only the backbone is taken (a siamrpn's
             ``alexnet`` may start from a siamfc's), for the backbone ``efficientnet_slim`` what
             is left of an ``efficientnet`` and of its head, fitted on pairs of the data,
-            see :mod:`siamkd_core.prune`, for a ``mobilenet_v3_slim`` what is left of a
-            ``mobilenet_v3`` (the head comes by ``reuse_head``), and for an ``efficientnet16``
-            (``_slim``) stem and stages of an ``efficientnet`` (``_slim``). Empty for random
-            weights.
+            see :mod:`siamkd_core.prune`, and for a ``mobilenet_v3_slim`` that of a
+            ``mobilenet_v3``, its head as wide or narrower. Empty for random weights.
         reuse_head: start with the teacher's head, of the same kind and width on as many channels,
-            or with what is left of it in a narrower ``ban`` one, see :mod:`siamkd_core.prune_ban`
-            ("SimKD", Chen et al., "Knowledge Distillation with the Reused Teacher Classifier",
-            2022); then ``feature_matching`` has no convolution between, so that the features become
-            those that the head knows.
+            or with what is left of it, where it starts from the teacher ("SimKD", Chen et al.,
+            "Knowledge Distillation with the Reused Teacher Classifier", 2022); then
+            ``feature_matching`` has no convolution between, so that the features become those that
+            the head knows.
         share: weight of what it learns from the other students; 0: nothing. The paper's small
             student has 1 and its large one beta, 0.5 in a public re-implementation and remembered
             to be the paper's.

@@ -77,15 +77,13 @@ and a neck of 32 it is a SiamFC of 174,754 parameters."""
 
 
 class EfficientNet(nn.Module):
-    """(N, 3, H, W) float, BGR 0..255, sides 8k + 7 -> (N, C, H', W') at stride 8, or 16.
+    """(N, 3, H, W) float, BGR 0..255, sides 8k + 7 -> (N, C, H', W') at stride 8.
 
     Args:
         widths: out-channels of the stem, of three stages or more, and of the neck. With three, C is
             the neck's width; with four or five, features of stride 16 stand behind those of stride
             8, and C is twice as much; with six those of the sixth stage behind both.
         plan: the stages.
-        coarse: give the last stage's features alone, at stride 16 and with their rim: ceil(H / 16)
-            by ceil(W / 16), for :mod:`siamkd_core.ban_head`; C is the neck's width.
 
     Attributes:
         plan: the stages of a network that has all of them.
@@ -95,18 +93,14 @@ class EfficientNet(nn.Module):
         stride: pixels between two of their cells.
     """
 
-    def __init__(
-        self, widths: Sequence[int], plan: Sequence[Stage] = STAGES, coarse: bool = False
-    ) -> None:
+    def __init__(self, widths: Sequence[int], plan: Sequence[Stage] = STAGES) -> None:
         if not FINE + 2 <= len(widths) <= len(plan) + 2 or any(w < 1 for w in widths):
             raise ValueError(
                 f"this EfficientNet has positive widths of its stem, of three to {len(plan)} "
                 f"stages and of its neck, got {tuple(widths)}"
             )
         super().__init__()
-        if coarse and len(widths) == FINE + 2:
-            raise ValueError("three stages have no features of stride 16: give the widths of four")
-        self.plan, self.stride = tuple(plan), 16 if coarse else 8
+        self.plan, self.stride = tuple(plan), 8
         stem, *stages, neck = widths
         short = len(stages) == SHORT
         self.stem = nn.Sequential(
@@ -122,7 +116,7 @@ class EfficientNet(nn.Module):
             )
             self.stages.append(nn.Sequential(first, *more))
         ends = {FINE, min(COARSE, len(stages)), len(stages)}
-        self.ends = (len(stages),) if coarse else tuple(sorted(ends))
+        self.ends = tuple(sorted(ends))
         self.necks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(stages[end - 1], neck, 1, bias=False), nn.BatchNorm2d(neck))
             for end in self.ends
@@ -144,11 +138,6 @@ class EfficientNet(nn.Module):
         features = self.stem(scaled(images))
         for stage in self.stages[:FINE]:
             features = stage(features)
-        if self.stride == 16:
-            for stage in self.stages[FINE:]:
-                features = stage(features)
-            out: Tensor = self.necks[0](features)
-            return out
         levels, shape = [self.necks[0](_cut(features, features.shape))], features.shape
         for number, stage in enumerate(self.stages[FINE:], FINE + 1):
             features = stage(features)

@@ -46,16 +46,15 @@ def load_pretrained(network: nn.Module, images: Callable[[], Tensor]) -> dict[st
     if not isinstance(backbone, EfficientNet) or widths[:-1] != known[: len(widths) - 1]:
         raise ConfigError(
             "pretrained weights are those of an EfficientNet-Lite0: backbone efficientnet with the "
-            f"widths {list(LITE0_WIDTHS)} (or the first four or five) before the neck's, "
-            "efficientnet16, or the slim form of either; or those of a Lite2: backbone "
-            "efficientnet_lite2 with "
+            f"widths {list(LITE0_WIDTHS)} (or the first four or five) before the neck's, or its "
+            "slim form; or those of a Lite2: backbone efficientnet_lite2 with "
             f"{list(LITE2_WIDTHS)} (or the first four to six)"
         )
     package = PACKAGE.format(2 if large else 0)
     path = _find(package)
     classifier = torch.load(path, map_location="cpu", weights_only=True)
     if backbone.plan == SLIM:
-        full = EfficientNet(widths, coarse=backbone.stride == 16)
+        full = EfficientNet(widths)
         fill(full, classifier, package)
         prune(full, backbone, images())
     else:

@@ -1,7 +1,7 @@
 """A slim EfficientNet from a trained full one: of the channels inside of its blocks those go that
 the others replace best, and the neck keeps what the response depends on most.
 
-Our choice of a start for a student whose teacher is an EfficientNet. Each layer that is left is
+Our choice of a start for a student. Each layer that is left is
 fitted to what the full network has in its place, on images, as Luo et al., "ThiNet", 2017, do;
 which channels go is decided one by one, each time with the weights of the others adapted, as
 Hassibi and Stork, "Optimal Brain Surgeon", 1993, do with weights.
@@ -85,7 +85,7 @@ def prune(full: EfficientNet, slim: EfficientNet, images: Tensor) -> list[Tensor
 
 
 def eliminate(
-    moments: Moments, weights: Tensor, count: int, certain: int = 0
+    moments: Moments, weights: Tensor, count: int, keep_first: int = 0
 ) -> tuple[Tensor, Tensor]:
     """The inputs of a linear layer that go, and the weights of those that stay.
 
@@ -100,7 +100,7 @@ def eliminate(
         moments: of inputs and targets.
         weights: (O, C) that were there.
         count: how many stay.
-        certain: how many of the first stay whatever they are worth.
+        keep_first: how many of the first stay whatever they are worth, at most ``count``.
 
     Returns:
         (count,) numbers of those that stay, increasing; (O, count) their weights, float64.
@@ -112,7 +112,7 @@ def eliminate(
     )
     weights = weights + (moments.cross - weights @ moments.covariance) @ inverse
     left = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
-    choice = torch.arange(weights.shape[1], device=weights.device) >= certain
+    choice = torch.arange(weights.shape[1], device=weights.device) >= keep_first
     for _ in range(weights.shape[1] - count):
         diagonal = inverse.diagonal()
         cost = torch.where(
@@ -192,23 +192,23 @@ def project(
     convolution, norm = slim
     assert isinstance(convolution, nn.Conv2d) and isinstance(out, nn.BatchNorm2d)
     assert out.running_var is not None
-    rows = slice(None) if staying is None else staying
+    left = slice(None) if staying is None else staying
     deviation = (out.running_var + out.eps).sqrt()
     true = out.weight / deviation
     # a norm that gives next to nothing must not be divided by
     greatest = true.abs().max()
     greatest = torch.where(greatest > 0, greatest, 1.0)
     scale = torch.where(true.abs() > 1e-3 * greatest, true, greatest)
-    convolution.weight.copy_((weights / scale[:, None])[rows, :, None, None])
+    convolution.weight.copy_((weights / scale[:, None])[left, :, None, None])
     state = out.state_dict()
     constant = moments.targets - weights @ moments.inputs[kept]
     state["running_mean"] = (out.bias - constant) / scale
     state["weight"] = scale * deviation
-    norm.load_state_dict({name: one[rows] if one.ndim else one for name, one in state.items()})
+    norm.load_state_dict({name: one[left] if one.ndim else one for name, one in state.items()})
 
 
 def take_rows(full: nn.Module, slim: nn.Module, kept: Tensor) -> None:
-    """Give a layer what another has for these of its channels; whole where they are all."""
+    """Give a layer what another has for these of its output channels; scalars are copied."""
     state = full.state_dict()
     slim.load_state_dict({name: one[kept] if one.ndim else one for name, one in state.items()})
 

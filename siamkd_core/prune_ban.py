@@ -27,13 +27,16 @@ def prune_ban_head(full: BanHead, slim: BanHead, exemplars: Tensor, search: Tens
         exemplars, search: (N, C, 8, 8) and (N, C, H, H) float, features of N pairs.
 
     Raises:
-        ValueError: the slim head is wider, or on other channels.
+        ValueError: the slim head is wider, or on other channels; it is as it was.
     """
     if full.inputs != slim.inputs or full.width < slim.width:
         raise ValueError(
             f"a head of {slim.width} on {slim.inputs} channels from one of {full.width} on "
             f"{full.inputs}"
         )
+    if full.width == slim.width:
+        slim.load_state_dict(full.state_dict())
+        return
     modes = full.training, slim.training
     full.eval()
     slim.eval()
@@ -127,7 +130,7 @@ def _roots(features: Tensor) -> tuple[Tensor, Tensor]:
     cells = rows(features)
     values, vectors = torch.linalg.eigh(cells.T @ cells / len(cells))
     # a direction in which nothing lies must not be divided by
-    root = values.clamp(min=1e-8 * float(values[-1])).sqrt()
+    root = values.clamp(min=max(1e-8 * float(values[-1]), 1e-12)).sqrt()
     return vectors * root @ vectors.T, vectors / root @ vectors.T
 
 

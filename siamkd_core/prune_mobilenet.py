@@ -10,8 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from siamkd_core.mobilenet import Block, Excitation, MobileNetV3
-from siamkd_core.prune import CHUNK, Moments, eliminate, moments_of, project, take_rows
-from siamkd_core.prune import through_norm as weights_of
+from siamkd_core.prune import (
+    CHUNK,
+    Moments,
+    eliminate,
+    moments_of,
+    project,
+    take_rows,
+    through_norm,
+)
 
 
 @torch.no_grad()
@@ -29,7 +36,7 @@ def prune_mobilenet(full: MobileNetV3, slim: MobileNetV3, images: Sequence[Tenso
 
     Raises:
         ValueError: they differ in more than the inside of the blocks, or the slim one is not
-            slimmer.
+            slimmer; its weights are partly those of the full one then.
     """
     modes = full.training, slim.training
     full.eval()
@@ -58,7 +65,7 @@ def _prune_block(full: Block, slim: Block, targets: list[Tensor], inputs: list[T
     hidden = nn.Sequential(*theirs)
     count = cast(nn.Conv2d, cast(nn.Sequential, end)[0]).in_channels
     moments = moments_of((hidden(features) for features in inputs), targets)
-    kept, weights = eliminate(moments, weights_of(convolution, norm), count)
+    kept, weights = eliminate(moments, through_norm(convolution, norm), count)
     for number, (layer, pruned) in enumerate(zip(theirs, ours, strict=True)):
         if isinstance(layer, Excitation):
             before = nn.Sequential(*theirs[:number])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from siamkd_core.alexnet import AlexNet
+from siamkd_core.ban_head import BanHead
 from siamkd_core.efficientnet import PRUNED, EfficientNet
 from siamkd_core.errors import ConfigError
 from siamkd_core.family import images
@@ -23,14 +24,13 @@ from siamkd_core.pairs import PairDataset, find_sources
 from siamkd_core.pixelwise_head import PixelwiseHead
 from siamkd_core.pretrained import load_pretrained
 from siamkd_core.prune import CHUNK, prune
+from siamkd_core.prune_ban import prune_ban_head
 from siamkd_core.prune_head import narrow_pixelwise_head, prune_head
 from siamkd_core.prune_mobilenet import prune_mobilenet
 from siamkd_core.recipe import RecipeConfig
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.siamrpn import DepthwiseHead, HeadConfig, SiamRPN
 
-COARSE = "efficientnet16"
-"""What a backbone is called that is an ``efficientnet`` but for the features it gives."""
 FITTED_ON = 128
 """Search regions that a slim backbone is fitted on."""
 
@@ -81,8 +81,8 @@ def fresh(
 ) -> Pupil:
     """A network with random weights; or with those of the model ``start_from``, its backbone's
     alone where it is of another architecture, or what is left of them in a slim backbone and a
-    narrower depth-wise head, or a pixel-wise one of the same width, or its stem and stages alone in
-    a coarse backbone; or (``pretrained``) with those of an image classifier in the backbone.
+    narrower depth-wise or ban head, or a pixel-wise one of the same width; or (``pretrained``) with
+    those of an image classifier in the backbone.
 
     The weights depend on these arguments alone, not on what else a run trains. ``fitted_on`` makes
     what a slim network is fitted on, see :func:`siamkd_core.prune.prune`.
@@ -90,8 +90,8 @@ def fresh(
     Raises:
         ConfigError: no such architecture; ``start_from`` has another backbone (but for a slim
             one's full one), other widths or, within the architecture, another head (in a slim
-            network a pixel-wise one keeps its width: start from a siamfc for a new one), or other
-            stages than a coarse backbone's; no pretrained weights fit or their package is missing.
+            network a pixel-wise one keeps its width: start from a siamfc for a new one); no
+            pretrained weights fit or their package is missing.
         ModelFileError: no such model, or a backbone, widths or head that do not exist.
     """
     card = new_card(name, architecture, widths, backbone, head)
@@ -116,8 +116,6 @@ def fresh(
         part = _start_pruned(network, card, source, base, pairs())
         return Pupil(network, card, {"started_from": {**origin, "part": part}})
     same = base.architecture == card.architecture
-    if base.backbone != card.backbone == base.backbone.replace("efficientnet", COARSE):
-        return Pupil(network, card, {"started_from": {**origin, "part": _stages(network, source)}})
     if (base.backbone, base.widths) != (card.backbone, card.widths) or (
         same and base.head != card.head
     ):
@@ -142,20 +140,6 @@ def fresh(
     return Pupil(network, card, {"started_from": {**origin, "part": "backbone"}})
 
 
-def _stages(network: SiameseNetwork, source: SiameseNetwork) -> str:
-    """What of the source it starts from: the necks, and the head, see other features."""
-    ours, theirs = (cast(EfficientNet, one.backbone) for one in (network, source))
-    try:
-        ours.stem.load_state_dict(theirs.stem.state_dict())
-        ours.stages.load_state_dict(theirs.stages.state_dict())
-    except RuntimeError as error:
-        raise ConfigError(
-            f"a backbone of the widths {network.widths} cannot have the stages of one of "
-            f"{source.widths}: all but the neck's must be the same"
-        ) from error
-    return "stem and stages"
-
-
 def _start_pruned(
     network: SiameseNetwork,
     card: ModelCard,
@@ -168,7 +152,11 @@ def _start_pruned(
     try:
         if isinstance(full, MobileNetV3) and isinstance(slim, MobileNetV3):
             prune_mobilenet(full, slim, fitted_on)
-            return "backbone, pruned"
+            wide, narrow = (getattr(one, "head", None) for one in (source, network))
+            if not isinstance(wide, BanHead) or not isinstance(narrow, BanHead):
+                return "backbone, pruned"
+            prune_ban_head(wide, narrow, *_features(source, fitted_on))
+            return "pruned"
         assert isinstance(full, EfficientNet) and isinstance(slim, EfficientNet)
         bases = prune(full, slim, fitted_on.search)
         if isinstance(network, SiamFC) and isinstance(source, SiamFC):
@@ -177,7 +165,7 @@ def _start_pruned(
         if isinstance(network, SiamRPN) and isinstance(source, SiamRPN):
             wide, narrow = source.head, network.head
             if isinstance(wide, DepthwiseHead) and isinstance(narrow, DepthwiseHead):
-                prune_head(wide, narrow, bases, *features(source, fitted_on))
+                prune_head(wide, narrow, bases, *_features(source, fitted_on))
                 return "pruned"
             if isinstance(wide, PixelwiseHead) and isinstance(narrow, PixelwiseHead):
                 narrow_pixelwise_head(wide, narrow, bases)
@@ -191,7 +179,7 @@ def _start_pruned(
 
 
 @torch.no_grad()
-def features(source: SiameseNetwork, sample: Sample) -> tuple[Tensor, Tensor]:
+def _features(source: SiameseNetwork, sample: Sample) -> tuple[Tensor, Tensor]:
     """(N, C, h, h) and (N, C, H, H) float, of the exemplars and search regions."""
     source.eval()
     exemplars, search = (

@@ -52,11 +52,11 @@ class Found(NamedTuple):
 
 class Search(Protocol):
     """Attributes:
-    corrects: whether the sizes that the network sees are to be corrected by those that it sees in
-        the first image.
+    corrects: share by which the sizes that the network sees are corrected by those that it sees in
+        the first image, see :class:`siamkd_core.tracker_config.RpnTrackerConfig`.
     """
 
-    corrects: bool
+    corrects: float
 
     def factors(self) -> NDArray[np.float64]:
         """(N,) sides of the crops to look at, relative to that of the search region."""
@@ -83,7 +83,7 @@ class ScaleSearch:
     """SiamFC's: a few scales, one growth for both sides."""
 
     def __init__(self, config: TrackerConfig) -> None:
-        self.config, self.corrects = config, False
+        self.config, self.corrects = config, 0.0
 
     def factors(self) -> NDArray[np.float64]:
         return scale_factors(self.config)

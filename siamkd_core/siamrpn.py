@@ -38,8 +38,6 @@ BACKBONES: Mapping[str, Callable[[Sequence[int]], Backbone]] = {
     "efficientnet": EfficientNet,
     "efficientnet_slim": partial(EfficientNet, plan=SLIM),
     "efficientnet_lite2": partial(EfficientNet, plan=LITE2),
-    "efficientnet16": partial(EfficientNet, coarse=True),
-    "efficientnet16_slim": partial(EfficientNet, plan=SLIM, coarse=True),
     "mobilenet_v3": MobileNetV3,
     "mobilenet_v3_slim": partial(MobileNetV3, plan=SLIM_BLOCKS),
     "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
@@ -119,8 +117,7 @@ class SiamRPN(SiameseNetwork):
             raise ValueError(
                 f"a {self.head_config.kind} head does not fit the backbone {backbone}, whose "
                 f"features have a stride of {features.stride}: a ban head takes those of "
-                f"{BAN_STRIDE} (efficientnet16, mobilenet_v3, with or without _slim), the others "
-                "do not"
+                f"{BAN_STRIDE} (mobilenet_v3, mobilenet_v3_slim), the others do not"
             )
         self.head: Head | LevelsHead
         if isinstance(features, ResNet):

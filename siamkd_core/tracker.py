@@ -116,7 +116,8 @@ class Tracker:
             found = self._look(view, target)[0].found
             if found is not None and self.score(found.value) >= self.config.exemplar_score:
                 seen = np.array([found.seen_w, found.seen_h])
-                target.correction = tuple(np.clip(1 / seen, 1 / MOST, MOST).tolist())
+                share = self._pipeline.search.corrects
+                target.correction = tuple(np.clip(seen**-share, 1 / MOST, MOST).tolist())
         self._target, self._unlearnt = target, None
 
     def move_to(self, box: Box) -> None:

@@ -76,11 +76,12 @@ class RpnTrackerConfig(SearchConfig):
         size_rate: share of the chosen box's width and height that is taken over where its score is
             1 and nothing changed.
         vote: cells on each side of the chosen box's whose boxes count too; 0: none, as published.
-        correct_size: whether the network first looks at the image that the target was given in,
-            and what it makes of the box's width and height there, which are known, is divided out
-            of what it makes of them later (our choice; not published), unless its score there is
-            below ``exemplar_score``. An error that it makes of one target again and again is gone
-            then.
+        correct_size: above 0, the network first looks at the image that the target was given in,
+            and this share, in the logarithm, of what it makes of the box's width and height there,
+            which are known, is divided out of what it makes of them later (our choice; not
+            published), unless its score there is below ``exemplar_score``. An error that it makes
+            of one target again and again is gone then with 1; but where the given box is not
+            exact, its error comes back again and again, and grows as the crops follow it.
     """
 
     search_size: int = 271
@@ -88,7 +89,7 @@ class RpnTrackerConfig(SearchConfig):
     penalty_k: float = 0.16
     size_rate: float = 0.30
     vote: int = 0
-    correct_size: bool = False
+    correct_size: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,6 +98,8 @@ class RpnTrackerConfig(SearchConfig):
             raise ConfigError("penalty_k >= 0 and size_rate in 0..1 are needed")
         if self.vote < 0:
             raise ConfigError(f"vote must not be negative, got {self.vote}")
+        if not 0 <= self.correct_size <= 1:
+            raise ConfigError(f"correct_size must lie in 0..1, got {self.correct_size}")
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def test_folding_batch_norm_does_not_change_the_answer(kind):
     x = rng.integers(0, 256, (3, 175, 175, 3), np.uint8)
     widths = (4, 8, 8, 8, 4)
     if kind == "ban":
-        widths, backbone = (4, 4, 4, 6, 6, 5), "efficientnet16"
+        widths, backbone = (4,) * 9 + (5,), "mobilenet_v3"
     else:
         backbone = "alexnet"
     made = SiamFC(widths) if kind == "siamfc" else SiamRPN(widths, HeadConfig(kind, 6), backbone)

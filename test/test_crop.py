@@ -68,3 +68,19 @@ def test_mean_colour():
     image = np.zeros((2, 2, 3), np.uint8)
     image[0, 0] = (4, 8, 12)
     assert mean_colour(image) == pytest.approx([1, 2, 3])
+
+
+def test_memory_or_an_image_that_does_not_fit_is_refused():
+    """OpenCV would write elsewhere, and leave what was there."""
+    image = smooth_image()
+    out = np.empty((20, 20, 3), np.uint8)
+    assert crop_square(image, (50, 40), 20, 20, np.zeros(3), out=out) is out
+    assert np.array_equal(out, image[30:50, 40:60])
+    outside = crop_square(image, (-500, -500), 20, 20, np.array([1.0, 2.0, 3.0]), out=out)
+    assert outside is out and np.array_equal(out[0, 0], [1, 2, 3])
+    for wrong in (np.empty((20, 21, 3), np.uint8), np.empty((20, 20, 3), np.float32)):
+        with pytest.raises(ValueError, match="does not give crops of uint8 in memory of"):
+            crop_square(image, (50, 40), 20, 20, np.zeros(3), out=wrong)
+    for wrong in (image.astype(np.float32), image[..., 0]):
+        with pytest.raises(ValueError, match=r"an image of (float32|uint8), \(\d+, \d+"):
+            crop_square(wrong, (50, 40), 20, 20, np.zeros(3))

@@ -20,6 +20,7 @@ from siamrpn_support import (
     settle,
 )
 from synthetic import tiny_model
+from torch import nn
 from training_support import write_tracks
 
 from siamkd_core.anchors import exemplar_anchors
@@ -29,12 +30,14 @@ from siamkd_core.distill import distill
 from siamkd_core.distill_config import DistillConfig, SharingConfig, StudentConfig, TermsConfig
 from siamkd_core.errors import ConfigError, ModelFileError
 from siamkd_core.evaluate import run_sequence
+from siamkd_core.freeze import check_layers
 from siamkd_core.learner import Learner
 from siamkd_core.losses.adaptive_hard import adaptive_hard
 from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.rpn import box_smooth_l1
 from siamkd_core.losses.rpn_soft import rpn_divergence
 from siamkd_core.losses.target_response import target_response
+from siamkd_core.mobilenet import MOBILENET_WIDTHS
 from siamkd_core.modelfile import build_network, load_model, new_card, save_model
 from siamkd_core.rpn_targets import rpn_targets
 from siamkd_core.sequences import read_sequence
@@ -253,6 +256,12 @@ def test_the_committed_recipes_are_whole(name):
     ]
     assert sizes == sorted(sizes) and all(f"{size:,}" in text for size in sizes)
     assert recipe.pairs.search_size == 239 and recipe.students[0].name == name
+    networks = {one.name: SiamRPN(one.widths, one.head, one.backbone) for one in recipe.students}
+    check_layers(nn.ModuleDict(networks), recipe.freeze)
+    assert all(phase.until_epoch <= recipe.epochs for phase in recipe.freeze)
+    if recipe.students[0].backbone == "mobilenet_v3_slim":
+        # those of the published file, which is the teacher
+        assert all(one.widths == MOBILENET_WIDTHS for one in recipe.students)
 
 
 def test_a_resnet_teaches_a_smaller_one_and_an_alexnet(config, data, tmp_path):

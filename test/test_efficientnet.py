@@ -9,7 +9,6 @@ from siamkd_core.errors import ConfigError, ModelFileError
 from siamkd_core.pretrained import fill, load_pretrained
 from siamkd_core.prune import prune
 from siamkd_core.siamfc import SiamFC, count_parameters, response_size
-from siamkd_core.siamrpn import HeadConfig, SiamRPN
 
 THIN = (4, 4, 4, 6, 8, 8, 4)
 # kernel, stride, expansion, input and output channels of the blocks, as EfficientNet-B0 lists them
@@ -170,16 +169,8 @@ def test_a_slim_network_gets_what_is_left_of_the_classifier(monkeypatch, tmp_pat
     full, slim = (
         SiamFC((*LITE0_WIDTHS, 16), name) for name in ("efficientnet", "efficientnet_slim")
     )
-    coarse, narrow = (
-        SiamRPN((*LITE0_WIDTHS, 16), HeadConfig("ban", 4), name)
-        for name in ("efficientnet16", "efficientnet16_slim")
-    )
-    for network in (full, slim, coarse, narrow):
+    for network in (full, slim):
         assert load_pretrained(network, lambda: bgr)["version"] == "1"
-    for one, other in ((full, coarse), (slim, narrow)):
-        stages = one.backbone.stages.state_dict()
-        for name, tensor in other.backbone.stages.state_dict().items():
-            assert torch.allclose(tensor, stages[name], atol=1e-5)
     expected = EfficientNet((*LITE0_WIDTHS, 16), SLIM)
     prune(full.backbone, expected, bgr)
     ours = slim.backbone.state_dict()
@@ -273,30 +264,7 @@ def test_folding_changes_nothing(bgr):
         assert torch.allclose(folded.embed(bgr), before, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [127, 239, 255])
-def test_coarse_features_are_those_of_the_last_stage_with_their_rim(size):
-    torch.manual_seed(3)
-    full, coarse = EfficientNet(THIN).eval(), EfficientNet(THIN, coarse=True).eval()
-    coarse.stem, coarse.stages, coarse.necks[0] = full.stem, full.stages, full.necks[1]
-    image = torch.rand(1, 3, size, size) * 255
-    with torch.no_grad():
-        found, levels = coarse(image), full(image)
-    assert found.shape == (1, THIN[-1], -(-size // 16), -(-size // 16))
-    # a cell of stride 8 in two lies on one of them
-    cells = 2 * found.shape[-1] - 1
-    fine = torch.nn.functional.interpolate(
-        found, (cells, cells), mode="bilinear", align_corners=True
-    )
-    inner = slice(5, 5 + levels.shape[-1])
-    expected = levels[:, THIN[-1] :]
-    assert expected.std() > 1e-3
-    assert torch.allclose(fine[..., inner, inner], expected, atol=1e-4)
-    assert (full.stride, coarse.stride, coarse.levels) == (8, 16, 1)
-
-
 def test_impossible_widths_and_sides_are_refused():
-    with pytest.raises(ValueError, match="no features of stride 16"):
-        EfficientNet((8, 8, 8, 8, 8), coarse=True)
     with pytest.raises(ValueError, match="three to 5 stages"):
         EfficientNet((8, 8, 8, 8))
     with pytest.raises(ValueError, match="8k \\+ 7 pixels, got 250x250"):

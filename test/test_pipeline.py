@@ -3,13 +3,10 @@
 import tracemalloc
 
 import numpy as np
-import torch
 
-from siamkd_core.backend import TorchBackend
 from siamkd_core.crop import Square, crop_square, mean_colour
 from siamkd_core.pipeline import HostPipeline
 from siamkd_core.search import Known
-from siamkd_core.siamfc import SiamFC
 from siamkd_core.tracker_config import TrackerConfig
 
 CONFIG = TrackerConfig(search_size=151, scales=3)
@@ -58,16 +55,6 @@ def test_each_look_cuts_its_own_image_into_the_same_memory():
             side = square.side * factor
             expected = crop_square(picture, square[:2], side, 151, mean_colour(picture))
             assert np.array_equal(crop, expected)
-
-
-def test_an_exemplar_outlives_the_memory_that_it_was_cut_into():
-    torch.manual_seed(0)
-    pipeline = HostPipeline(TorchBackend(SiamFC((4, 8, 8, 8, 4)), "cpu", "float32"), CONFIG)
-    exemplar = pipeline.embed(pipeline.take(image(0)), HERE)
-    before = exemplar.clone()
-    pipeline.embed(pipeline.take(image(1)), HERE)
-    pipeline.look(pipeline.take(image(2)), exemplar, HERE, KNOWN)
-    assert torch.equal(exemplar, before)
 
 
 def test_a_look_needs_no_memory_for_its_crops():

@@ -199,27 +199,45 @@ def test_a_head_that_is_not_narrower_or_on_other_channels_is_named():
             prune_ban_head(head(8), other, *features(1))
 
 
-def test_a_student_starts_from_what_is_left_of_a_backbone(tmp_path):
+def test_a_student_starts_from_what_is_left_of_a_model(tmp_path):
     torch.manual_seed(3)
     widths, kind = (4, 4, 4, 4, 4, 4, 4, 4, 4, 6), HeadConfig("ban", 4)
     network = SiamRPN(widths, kind, "mobilenet_v3")
+    pairs = Sample(crops(1, 4), crops(2, 4, 143))
+    settled(network, *pairs)
     card = new_card("nano", "siamrpn", widths, "mobilenet_v3", kind)
     path = str(save_model(network, card, tmp_path))
 
-    def begin(widths):
-        pairs = Sample(crops(1, 4), crops(2, 4, 143))
+    def begin(widths, head):
         slim = "mobilenet_v3_slim"
-        return fresh("s", "siamrpn", widths, 0, path, slim, head=kind, fitted_on=lambda: pairs)
+        return fresh("s", "siamrpn", widths, 0, path, slim, head=head, fitted_on=lambda: pairs)
 
-    pupil = begin(widths)
-    assert pupil.origin["started_from"]["part"] == "backbone, pruned"
+    pupil = begin(widths, kind)
+    assert pupil.origin["started_from"]["part"] == "pruned"
     assert pupil.card.parameters < count_parameters(network)
+    for name, value in network.head.state_dict().items():
+        assert not value.ndim or torch.equal(pupil.network.head.state_dict()[name], value)
     with torch.no_grad():
-        expected = network.eval().embed(crops(5))
-        found = pupil.network.eval().embed(crops(5))
+        expected, found = (one.eval().embed(crops(5)) for one in (network, pupil.network))
+        z, x = (network.embed(part) for part in pairs)
     assert (found - expected).square().mean() < 0.5 * expected.var()
-    with pytest.raises(ConfigError, match="is not what is left of nano"):
-        begin((4, 4, 4, 4, 4, 4, 4, 4, 4, 5))
+    narrow, alone = begin(widths, HeadConfig("ban", 3)).network.head, BanHead(6, 3)
+    prune_ban_head(network.head, alone, z, x)
+    for name, value in alone.state_dict().items():
+        assert not value.ndim or torch.allclose(narrow.state_dict()[name], value, atol=1e-4)
+    for wrong in (((4, 4, 4, 4, 4, 4, 4, 4, 4, 5), kind), (widths, HeadConfig("ban", 5))):
+        with pytest.raises(ConfigError, match="is not what is left of nano"):
+            begin(*wrong)
+
+
+def test_cells_that_say_nothing_are_divided_by_nothing():
+    full, narrow = head(8), BanHead(12, 4)
+    with torch.no_grad():
+        full.score.pixels.exemplar[1].weight.zero_()
+        full.score.pixels.exemplar[1].bias.zero_()
+    prune_ban_head(full.eval(), narrow.eval(), *features(1))
+    with torch.no_grad():
+        assert torch.isfinite(answers(narrow, 2)).all()
 
 
 def test_the_slim_plan_has_the_full_ones_geometry():

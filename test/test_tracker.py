@@ -331,24 +331,28 @@ def test_a_size_that_is_seen_wrong_from_the_first_is_corrected():
         one.init(picture, given)
         return [one.update(picture).box for _ in range(6)]
 
-    assert shapes(Biased(), True)[-1] == pytest.approx(given, abs=1e-2)
-    wrong = shapes(Biased(), False)[-1]
+    assert shapes(Biased(), 1.0)[-1] == pytest.approx(given, abs=1e-2)
+    wrong = shapes(Biased(), 0.0)[-1]
     assert wrong.w > 1.3 * given.w and wrong.h < 0.8 * given.h
+    # half of it, in the logarithm; of the rest half is taken over
+    half = shapes(Biased(), 0.5)[0]
+    assert half.w == pytest.approx((1 + 1.5**0.5) / 2 * given.w, rel=1e-3)
+    assert half.h == pytest.approx((1 + 0.6**0.5) / 2 * given.h, rel=1e-3)
     # an absurd answer about the first image is not believed beyond three times
     absurd = Biased()
     absurd.factors = (9.0, 1.0)
     # seen 9 / 3 times as wide, of which half is taken over
-    assert shapes(absurd, True)[0].w == pytest.approx(2 * given.w, rel=1e-3)
+    assert shapes(absurd, 1.0)[0].w == pytest.approx(2 * given.w, rel=1e-3)
     # nor one that is unsure or no number: then the sizes are taken as they are seen
     for value in (-1.0, np.nan):
         unsure = Biased()
         unsure.sure = value
-        one = Tracker(unsure, replace(card, tracker=replace(config, correct_size=True)))
+        one = Tracker(unsure, replace(card, tracker=replace(config, correct_size=1.0)))
         one.init(picture, given)
         unsure.sure = 20.0
         assert one.update(picture).box.w == pytest.approx(1.25 * given.w, rel=1e-3)
     # an error of that look leaves the target that was there
-    one = Tracker(Biased(), replace(card, tracker=replace(config, correct_size=True)))
+    one = Tracker(Biased(), replace(card, tracker=replace(config, correct_size=1.0)))
     one.init(picture, given)
     before = one.update(picture).box
     one.backend.respond = None

@@ -104,7 +104,9 @@ def test_a_candidate_is_of_the_models_family():
 
 
 def test_a_candidate_may_correct_sizes():
-    found = parse_candidate("correct_size=true,vote=2", RpnTrackerConfig)
-    assert found == RpnTrackerConfig(correct_size=True, vote=2)
+    found = parse_candidate("correct_size=0.5,vote=2", RpnTrackerConfig)
+    assert found == RpnTrackerConfig(correct_size=0.5, vote=2)
     with pytest.raises(ConfigError, match="correct_size"):
         parse_candidate("correct_size=perhaps", RpnTrackerConfig)
+    with pytest.raises(ConfigError, match=r"correct_size must lie in 0\.\.1, got 1\.5"):
+        parse_candidate("correct_size=1.5", RpnTrackerConfig)
