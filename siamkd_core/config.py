@@ -64,14 +64,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _to_float(value: object) -> float:
-    # YAML reads 1e-2 as text (it wants 1.0e-2); a bool is an int in Python and no number here
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ConfigError(f"expected a number, got {value!r}")
+class Truth(str):
+    """True or False, where a number is expected."""
+
+
+def _to_float(value: object) -> object:
+    # YAML reads 1e-2 as text (it wants 1.0e-2). What is no number stays, so that dacite's error
+    # names the key; a bool is an int in Python and for dacite a number.
+    if isinstance(value, bool):
+        return Truth(value)
+    if not isinstance(value, int | float | str):
+        return value
     try:
         return float(value)
-    except ValueError as error:
-        raise ConfigError(f"expected a number, got {value!r}") from error
+    except ValueError:
+        return value
 
 
 def _names(keys: set[str]) -> str:

@@ -88,7 +88,7 @@ def test_candidates_take_the_place_of_random_sets(tmp_path, tiny_model, capsys):
         ("window", "name=value"),
         ("windows=0.2", "unknown key 'windows'"),
         ("window=7", "0..1"),
-        ("window=wide", "expected a number"),
+        ("window=wide", 'field "window" - should be'),
     ],
 )
 def test_an_impossible_candidate_says_so(text, says):
