@@ -2,8 +2,10 @@
 
 A response map always has a highest place, so its value alone says nothing about presence. The
 calibration asks the tracker itself, on sequences it was not trained on: from a place near the true
-target (right if the found box overlaps the truth by half or more), and on the frames of another
-sequence, where the target cannot be.
+target (right if the found box overlaps the truth by half or more); in the same frame after the
+target was covered with what lies beside it (`siamkd_core.vanish`); and on the frames of another
+sequence. A tracker that lost its target looks at the place where it was far more often than at
+another scene, and is far surer of itself there: what it sees is in part what its exemplar shows.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ import numpy as np
 
 from siamkd_core.box import Box, FloatArray, iou, present
 from siamkd_core.errors import DataError
-from siamkd_core.image import read_image
+from siamkd_core.image import Image, read_image
 from siamkd_core.sequences import Sequence
 from siamkd_core.tracker import Tracker
 from siamkd_core.tracker_config import ScoreConfig
+from siamkd_core.vanish import without_target
 
 MAX_GAP = 100
 """Most frames between the exemplar and the image it is looked for in."""
@@ -33,13 +36,25 @@ class Calibration:
         score: slope and bias.
         values: (N,) float64 response logits at the chosen place.
         present: (N,) bool, the chosen box overlaps the target by at least half.
-        roc_auc: probability that a present target has the higher value than an absent one.
+        gone: (N,) bool, a look at the target's own scene after it had gone.
     """
 
     score: ScoreConfig
     values: FloatArray
     present: np.ndarray
-    roc_auc: float
+    gone: np.ndarray
+
+    @property
+    def roc_auc(self) -> float:
+        """Probability that a present target has the higher value than an absent one."""
+        return roc_auc(self.values, self.present)
+
+    @property
+    def roc_auc_gone(self) -> float:
+        """The same against the looks at scenes that the target had gone from; nan if there were
+        none."""
+        looks = self.present | self.gone
+        return roc_auc(self.values[looks], self.present[looks]) if self.gone.any() else float("nan")
 
     @property
     def scores(self) -> FloatArray:
@@ -78,12 +93,13 @@ def calibrate(
 ) -> Iterator[tuple[int, Calibration | None]]:
     """Yield ``(draws done, None)`` as it goes and ``(draws, result)`` at the end.
 
-    Each draw looks once where the target is and once where it is not.
+    Each draw looks once where the target is, once where it was, unless it fills too much of the
+    image to be covered, and once where it never was.
 
     Args:
         tracker: its card's calibration is not used.
         sequences: at least two videos, none of them trained on.
-        draws: how many pairs of looks.
+        draws: how many looks of each kind.
         seed: of what is drawn.
 
     Raises:
@@ -93,23 +109,36 @@ def calibrate(
     if len(folders) < 2:
         raise DataError("a calibration needs at least two videos, so that a target can be absent")
     rng = np.random.default_rng(seed)
-    values, found = [], []
+    values, found, gone = [], [], []
+
+    def look(place: Box, image: Image, kind: bool) -> Box:
+        tracker.move_to(place)
+        track = tracker.update(image, learn=False)
+        values.append(track.value)
+        gone.append(kind)
+        return track.box
+
     for draw in range(draws):
         a, z = _draw_frame(sequences, rng)
         tracker.init(read_image(a.frames[z]), Box(*a.boxes[z]))
         x = _draw_near(a, z, rng)
         truth = Box(*a.boxes[x])
         shift = rng.uniform(-0.5, 0.5, 2) * (truth.w, truth.h)
-        tracker.move_to(Box(truth.x + shift[0], truth.y + shift[1], truth.w, truth.h))
-        track = tracker.update(read_image(a.frames[x]), learn=False)
-        values.append(track.value)
-        found.append(bool(iou(np.array(track.box), np.array(truth))[0] >= 0.5))
+        near = Box(truth.x + shift[0], truth.y + shift[1], truth.w, truth.h)
+        image = read_image(a.frames[x])
+        box = look(near, image, False)
+        found.append(bool(iou(np.array(box), np.array(truth))[0] >= 0.5))
+
+        empty = without_target(image, truth, rng)
+        if empty is not None:
+            look(near, empty, True)
+            found.append(False)
 
         others = [s for s in sequences if s.frames[0].parent != a.frames[0].parent]
         b, y = _draw_frame(others, rng)
         there = Box(*b.boxes[y])
-        tracker.move_to(Box.from_center(there.cx, there.cy, truth.w, truth.h))
-        values.append(tracker.update(read_image(b.frames[y]), learn=False).value)
+        away = Box.from_center(there.cx, there.cy, truth.w, truth.h)
+        look(away, read_image(b.frames[y]), False)
         found.append(False)
         yield draw + 1, None
     seen, labels = np.array(values), np.array(found)
@@ -118,7 +147,7 @@ def calibrate(
     score = fit_logistic(seen, labels)
     if score.slope <= 0:
         raise DataError("a higher response means a target less often; this model is not trained")
-    yield draws, Calibration(score, seen, labels, roc_auc(seen, labels))
+    yield draws, Calibration(score, seen, labels, np.array(gone))
 
 
 def fit_logistic(values: FloatArray, labels: np.ndarray, steps: int = 50) -> ScoreConfig:

@@ -3,6 +3,7 @@ import pytest
 from synthetic import moving_boxes, write_sequence
 
 from siamkd_core.calibrate import (
+    Calibration,
     OperatingPoint,
     calibrate,
     fit_logistic,
@@ -65,10 +66,38 @@ def test_looks_at_present_and_absent_targets(tmp_path, tiny_model, monkeypatch):
     steps = list(calibrate(tracker, read_sequences(tmp_path), 12, seed=3))
     result = steps[-1][1]
     assert [done for done, _ in steps] == [*range(1, 13), 12]
-    assert len(result.values) == 24 and not result.present[1::2].any()
-    assert 0 <= result.roc_auc <= 1
+    # the target is covered in each of the 12 frames: there is room beside it
+    assert result.gone.tolist() == [False, True, False] * 12
+    assert len(result.values) == 36 and not result.present.reshape(12, 3)[:, 1:].any()
+    kinds = result.values.reshape(12, 3)
+    assert not np.array_equal(kinds[:, 0], kinds[:, 1])
+    assert result.roc_auc == roc_auc(result.values, result.present)
     again = list(calibrate(tracker, read_sequences(tmp_path), 12, seed=3))[-1][1]
     assert np.array_equal(result.values, again.values)
+
+
+def test_roc_auc_against_scenes_that_the_target_has_gone_from_golden():
+    present = np.array([True, True, False, False, False])
+    gone = np.array([False, False, True, False, True])
+    values = np.array([3.0, 5.0, 4.0, 9.0, 3.0])
+    result = Calibration(ScoreConfig(1.0, 0.0), values, present, gone)
+    # of the pairs (3, 4), (3, 3), (5, 4), (5, 3) two are in order and one is a tie
+    assert result.roc_auc_gone == 2.5 / 4
+    assert result.roc_auc == 2.5 / 6
+    never = Calibration(ScoreConfig(1.0, 0.0), values, present, np.zeros(5, bool))
+    assert np.isnan(never.roc_auc_gone)
+
+
+def test_a_target_too_large_to_be_covered_is_not_looked_for_as_gone(
+    tmp_path, tiny_model, monkeypatch
+):
+    write_sequence(tmp_path / "one", moving_boxes(5))
+    write_sequence(tmp_path / "two", moving_boxes(5, step=-1, side=18))
+    monkeypatch.setattr("siamkd_core.calibrate.without_target", lambda *_: None)
+    monkeypatch.setattr("siamkd_core.calibrate.fit_logistic", lambda *_: ScoreConfig(1.0, 0.0))
+    tracker = load_tracker(tiny_model, "cpu")
+    result = list(calibrate(tracker, read_sequences(tmp_path), 12, seed=3))[-1][1]
+    assert len(result.values) == 24 and not result.gone.any()
 
 
 def test_a_score_that_would_be_upside_down_is_refused(tmp_path, tiny_model, monkeypatch):

@@ -51,8 +51,10 @@ def run(args: argparse.Namespace) -> int:
     card = read_card(path)
     facts = {
         "roc_auc": round(result.roc_auc, 4),
+        "roc_auc_gone": round(result.roc_auc_gone, 4) if result.gone.any() else None,
         "looks_present": int(result.present.sum()),
         "looks_absent": int((~result.present).sum()),
+        "looks_gone": int(result.gone.sum()),
         "sequences": [s.name for s in sequences],
         "draws": args.draws,
         "seed": args.seed,
@@ -65,8 +67,9 @@ def run(args: argparse.Namespace) -> int:
     Console().print(table(result))
     print(
         f"ROC AUC {result.roc_auc:.3f} over {facts['looks_present']} looks at a present and "
-        f"{facts['looks_absent']} at an absent target; card {path.with_suffix('.json')}, "
-        f"picture {picture}"
+        f"{facts['looks_absent']} at an absent target, {result.roc_auc_gone:.3f} of them "
+        f"against {facts['looks_gone']} at a scene it had gone from; "
+        f"card {path.with_suffix('.json')}, picture {picture}"
     )
     return 0
 
@@ -84,7 +87,7 @@ def table(result: Calibration) -> Table:
 
 
 def draw(result: Calibration, path: Path) -> None:
-    """Histogram of the scores of present and absent targets."""
+    """Histograms of the scores of targets that were found, had gone and never were there."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -92,8 +95,11 @@ def draw(result: Calibration, path: Path) -> None:
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.add_subplot()
     bins = np.linspace(0, 1, 21).tolist()
-    for label, shown in (("target found", result.present), ("target absent", ~result.present)):
-        axes.hist(scores[shown], bins=bins, alpha=0.6, density=True, label=label)
+    never = ~(result.present | result.gone)
+    kinds = ("target found", result.present), ("target gone", result.gone), ("elsewhere", never)
+    for label, shown in kinds:
+        if shown.any():
+            axes.hist(scores[shown], bins=bins, alpha=0.5, density=True, label=label)
     axes.set(xlabel="score", ylabel="density", title=f"ROC AUC {result.roc_auc:.3f}")
     axes.legend()
     figure.savefig(path, dpi=120)
