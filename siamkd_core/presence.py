@@ -3,10 +3,13 @@
     idle       no target was given
     tracking   the target is there
     uncertain  the score fell below `uncertain_score`; the box is still reported
-    lost       it stayed there for `lost_after`; no box is reported
+    lost       it was there for `lost_after`, together; no box is reported
 
 Between two thresholds the state stays what it was, so a score that flickers around one value does
-not make the state flicker. A lost target comes back only on a higher score that lasts.
+not make the state flicker. A single high score is no return: what a tracker follows after its
+target has gone resembles it now and then. An uncertain target is tracked again, and the time that
+counts towards `lost_after` begins anew, once the score has stayed high for `recover_after`; a lost
+one once it has stayed higher.
 """
 
 from __future__ import annotations
@@ -73,8 +76,9 @@ class Presence:
         self.config = config or PresenceConfig()
         self.state = State.IDLE
         self.unseen = 0.0
-        self._low = 0.0  # how long the score has been below uncertain_score
-        self._high = 0.0  # how long a lost target's score has been at recover_score or above
+        self._low = 0.0  # how long the score was below uncertain_score since the target was tracked
+        self._seen = 0.0  # how long it has been at tracking_score or above
+        self._high = 0.0  # the same of recover_score
 
     def start(self) -> State:
         """A target was given: tracking."""
@@ -100,11 +104,12 @@ class Presence:
         config = self.config
         elapsed = min(max(elapsed, 0.0), MAX_STEP)
         seen = score >= config.tracking_score
-        if seen:
-            self._low = 0.0
-        elif not score >= config.uncertain_score:
-            self._low += elapsed
+        self._seen = self._seen + elapsed if seen else 0.0
         self._high = self._high + elapsed if score >= config.recover_score else 0.0
+        if self.state is State.TRACKING:
+            self._low = 0.0
+        if not score >= config.uncertain_score:
+            self._low += elapsed
         self.state = self._next(score)
         # what scores high while the target is lost may be anything
         self.unseen = 0.0 if seen and self.state is not State.LOST else self.unseen + elapsed
@@ -114,12 +119,14 @@ class Presence:
         config = self.config
         if self.state is State.LOST:
             back = score >= config.recover_score and self._high >= config.recover_after
-            return State.TRACKING if back else State.LOST
-        if score >= config.tracking_score:
+        elif self.state is State.UNCERTAIN:
+            back = score >= config.tracking_score and self._seen >= config.recover_after
+        else:
+            back = score >= config.uncertain_score
+        if back:
             return State.TRACKING
-        if self.state is State.UNCERTAIN or not score >= config.uncertain_score:
-            return State.LOST if self._low >= config.lost_after else State.UNCERTAIN
-        return State.TRACKING
+        lost = self.state is State.LOST or self._low >= config.lost_after
+        return State.LOST if lost else State.UNCERTAIN
 
     def _clear(self) -> None:
-        self.unseen = self._low = self._high = 0.0
+        self.unseen = self._low = self._seen = self._high = 0.0

@@ -75,7 +75,7 @@ class TrackerParameters(ParameterSet):
     )
     tracking_score: float = parameter(
         PresenceConfig.tracking_score,
-        "From this score on an uncertain target is tracked again",
+        "From this score on, for recover_after, an uncertain target is tracked again",
         low=0.0,
         high=1.0,
     )
@@ -87,14 +87,14 @@ class TrackerParameters(ParameterSet):
     )
     lost_after: float = parameter(
         PresenceConfig.lost_after,
-        "Video time with a score below uncertain_score until the target is lost",
+        "Video time with a score below uncertain_score, since it was tracked, until it is lost",
         unit="s",
         low=0.0,
         high=60.0,
     )
     recover_after: float = parameter(
         PresenceConfig.recover_after,
-        "Video time with a score of recover_score or more until a lost target is tracked again",
+        "Video time with a high enough score until a target is tracked again",
         unit="s",
         low=0.0,
         high=60.0,

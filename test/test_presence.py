@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -50,8 +51,28 @@ def test_the_way_down_and_back_up() -> None:
 def test_seen_again_in_time_is_not_lost() -> None:
     presence = started()
     feed(presence, *[0.0] * 4)
-    assert feed(presence, 0.5) == [State.TRACKING]
+    assert feed(presence, 0.5, 0.5) == [State.UNCERTAIN, State.TRACKING]
     assert feed(presence, *[0.0] * 4) == [State.UNCERTAIN] * 4  # the time below starts anew
+
+
+def test_single_high_scores_among_low_ones_are_no_return() -> None:
+    presence = started()
+    # two of three are low: 0.5 s of them are over in the seventh frame
+    flicker = [0.1, 0.1, 0.9] * 3
+    assert feed(presence, *flicker) == [State.UNCERTAIN] * 6 + [State.LOST] * 3
+    # a lost target is back after 0.2 s of high scores, the last of those above among them
+    assert feed(presence, 0.8, 0.8) == [State.TRACKING] * 2
+
+
+def test_without_recover_after_a_return_is_immediate() -> None:
+    presence = Presence(replace(CONFIG, recover_after=0.0))
+    presence.start()
+    assert feed(presence, 0.1, 0.5, 0.1, 0.49) == [
+        State.UNCERTAIN,
+        State.TRACKING,
+        State.UNCERTAIN,
+        State.UNCERTAIN,
+    ]
 
 
 def test_unseen_counts_the_time_since_the_target_was_seen() -> None:
@@ -85,7 +106,9 @@ def test_lost_only_after_enough_time_and_back_only_on_a_high_score(
     for score, elapsed in samples:
         before = presence.state
         after = presence.update(score, elapsed)
-        low = 0.0 if score >= CONFIG.tracking_score else low + max(elapsed, 0.0)
+        if before is State.TRACKING:
+            low = 0.0
+        low += max(elapsed, 0.0) if score < CONFIG.uncertain_score else 0.0
         if after is State.LOST and before is not State.LOST:
             assert low >= CONFIG.lost_after
         if before is State.LOST and after is not State.LOST:

@@ -1,0 +1,268 @@
+"""Does a tracker notice that its target has gone, and find it again? Models side by side.
+
+    python tools/measure_presence.py FOLDER --model siamfc dstrpn_large --output presence
+        [--sequences NAME ...] [--rate 30] [--frames 300] [--gone 90]
+
+Plays each sequence of FOLDER, forth and back until FRAMES frames are over, and takes the target
+away for GONE of them, from a third on: it is covered with what lies beside it, frame by frame. The
+long-term tracker of the node follows, with the node's default thresholds; no box is reported while
+it says "lost". Writes OUTPUT.md and OUTPUT.png, the score over time. A sequence whose target fills
+too much of a frame to be covered is left out, and named.
+
+Precision, recall and F are those of VOT-LT (Lukezic et al. 2018) at the tracker's own threshold:
+Pr is the mean IoU of the frames with a reported box (0 where the target is not there), Re that of
+the frames with a target (0 where no box is reported), F their harmonic mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track as with_progress
+
+from siamkd_core.box import Box, iou, present
+from siamkd_core.errors import SiamkdError
+from siamkd_core.evaluate import choose_sequences
+from siamkd_core.image import Image, read_image
+from siamkd_core.longterm import LongTermTracker
+from siamkd_core.presence import PresenceConfig, State
+from siamkd_core.sequences import Sequence, read_sequences
+from siamkd_core.tracker import load_tracker
+from siamkd_core.vanish import without_target
+
+FOUND = 0.5
+"""IoU from which a target that came back is found."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a tracker said over one sequence, frame by frame from the second on.
+
+    Attributes:
+        truth: (N, 4) float64, nan while the target is not there.
+        boxes: (N, 4) float64, nan while none is reported.
+        scores: (N,) float64.
+        gone: first frame without the target, and the first with it again.
+    """
+
+    truth: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    gone: tuple[int, int]
+
+    @property
+    def overlap(self) -> NDArray[np.float64]:
+        """(N,) IoU, 0 where there is no box or no target."""
+        return np.nan_to_num(iou(self.boxes, self.truth), nan=0.0)
+
+    @property
+    def noticed_after(self) -> int | None:
+        """Frames from the target's leaving to the first without a box; None: it was not noticed."""
+        return _first(~present(self.boxes[self.gone[0] : self.gone[1]]))
+
+    @property
+    def back_after(self) -> int | None:
+        """Frames from the target's return until it is reported; None: it was not found again."""
+        return _first(self.overlap[self.gone[1] :] >= FOUND)
+
+
+def _first(flags: NDArray[np.bool_]) -> int | None:
+    return int(np.argmax(flags)) if flags.any() else None
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Targets that go and come back.")
+    parser.add_argument("folder", help="of sequence folders, each img/ + groundtruth.txt")
+    parser.add_argument("--model", nargs="+", required=True, help="shipped names or .safetensors")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--rate", type=float, default=30.0, help="images a second")
+    parser.add_argument("--frames", type=int, default=300, help="that each sequence is played for")
+    parser.add_argument("--gone", type=int, default=90, help="frames without the target")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--output", required=True, help="table and plot, without their endings")
+    args = parser.parse_args(argv)
+    try:
+        if not (args.rate > 0 and args.gone > 0 and args.frames // 3 + args.gone < args.frames):
+            raise SiamkdError("--rate, --gone: above 0; --frames: more than 1.5 times --gone")
+        sequences = choose_sequences(read_sequences(args.folder), args.sequences)
+        usable = [one for one in sequences if playable(one, args.frames, args.gone)]
+        if not usable:
+            raise SiamkdError(f"no target of {args.folder} can be covered")
+        left_out = [one.name for one in sequences if one not in usable]
+        played = {}
+        for name in args.model:
+            tracker = load_tracker(name, args.device, args.precision)
+            played[tracker.card.name] = [
+                play(
+                    LongTermTracker(tracker, PresenceConfig()),
+                    one,
+                    args.frames,
+                    args.gone,
+                    1 / args.rate,
+                )
+                for one in with_progress(usable, f"play {tracker.card.name}")
+            ]
+    except SiamkdError as error:
+        print(f"measure_presence: {error}", file=sys.stderr)
+        return 2
+    command = shlex.join(["python", "tools/measure_presence.py", *(argv or sys.argv[1:])])
+    text = table(played, args.rate)
+    notes = f"\n{len(usable)} targets; left out: {', '.join(left_out) or 'none'}. `{command}`\n"
+    output = Path(args.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix(".md").write_text(text + notes, encoding="utf-8")
+    draw(played, [one.name for one in usable], args.rate, output.with_suffix(".png"))
+    print(text + notes)
+    return 0
+
+
+def order(length: int, frames: int) -> list[int]:
+    """``frames`` numbers of a sequence of ``length`` frames: forth, back, forth again ..."""
+    there_and_back = [*range(length), *range(length - 2, 0, -1)]
+    return [there_and_back[number % len(there_and_back)] for number in range(frames)]
+
+
+def stage(sequence: Sequence, frames: int, gone: int) -> Iterator[tuple[Image | None, Box | None]]:
+    """What is shown, and where the target is; no image where it cannot be covered."""
+    for number, frame in enumerate(order(len(sequence.frames), frames)):
+        image, here = read_image(sequence.frames[frame]), sequence.boxes[frame]
+        box = Box(*here.tolist()) if present(here[None])[0] else None
+        if box is not None and frames // 3 <= number < frames // 3 + gone:
+            # the same piece each time, as far as the frames have the same room
+            yield without_target(image, box, np.random.default_rng(0)), None
+        else:
+            yield image, box
+
+
+def playable(sequence: Sequence, frames: int, gone: int) -> bool:
+    """Whether it begins with its target, and the target can be covered wherever it must be."""
+    shown = list(stage_boxes(sequence, frames, gone))
+    return bool(shown) and all(shown)
+
+
+def stage_boxes(sequence: Sequence, frames: int, gone: int) -> Iterator[bool]:
+    yield bool(len(sequence.frames) > 1 and present(sequence.boxes[:1])[0])
+    numbers = order(len(sequence.frames), frames)[frames // 3 : frames // 3 + gone]
+    for frame in sorted(set(numbers)):
+        here = sequence.boxes[frame]
+        if present(here[None])[0]:
+            image = read_image(sequence.frames[frame])
+            box = Box(*here.tolist())
+            yield without_target(image, box, np.random.default_rng(0)) is not None
+
+
+def play(
+    tracker: LongTermTracker, sequence: Sequence, frames: int, gone: int, elapsed: float
+) -> Played:
+    """Show a :func:`playable` sequence to a tracker.
+
+    Args:
+        elapsed: seconds between two frames.
+    """
+    truth, boxes, scores = [], [], []
+    nothing = (np.nan,) * 4
+    for number, (image, box) in enumerate(stage(sequence, frames, gone)):
+        assert image is not None
+        if number == 0:
+            assert box is not None
+            tracker.init(image, box)
+            continue
+        track = tracker.find(image, elapsed)
+        tracker.learn()
+        truth.append(tuple(box) if box else nothing)
+        boxes.append(nothing if tracker.state is State.LOST else tuple(track.box))
+        scores.append(track.score)
+    start = frames // 3 - 1
+    return Played(np.array(truth), np.array(boxes), np.array(scores), (start, start + gone))
+
+
+def accuracy(played: list[Played]) -> tuple[float, float, float]:
+    """Precision, recall and F, each the mean over the sequences."""
+    measures = []
+    for one in played:
+        reported, there = present(one.boxes), present(one.truth)
+        precision = one.overlap[reported].mean() if reported.any() else 0.0
+        recall = one.overlap[there].mean() if there.any() else 0.0
+        both = precision + recall
+        measures.append((precision, recall, 2 * precision * recall / both if both else 0.0))
+    pr, re, f = np.mean(measures, axis=0).tolist()
+    return pr, re, f
+
+
+def table(played: dict[str, list[Played]], rate: float) -> str:
+    """One row a model, Markdown."""
+    lines = [
+        "| model | F | precision | recall | noticed | after | found again | after "
+        "| no box though there |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, runs in played.items():
+        pr, re, f = accuracy(runs)
+        noticed = [one.noticed_after for one in runs if one.noticed_after is not None]
+        back = [one.back_after for one in runs if one.back_after is not None]
+        silent = np.mean([_silent(one) for one in runs])
+        cells = [
+            *(f"{value:.3f}" for value in (f, pr, re)),
+            f"{len(noticed)} of {len(runs)}",
+            _seconds(noticed, rate),
+            f"{len(back)} of {len(runs)}",
+            _seconds(back, rate),
+            f"{silent:.1%}",
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _silent(one: Played) -> float:
+    """Share of the frames before the target goes that no box is reported in."""
+    return float((~present(one.boxes[: one.gone[0]])).mean())
+
+
+def _seconds(frames: list[int], rate: float) -> str:
+    return f"{np.median(frames) / rate:.2f} s" if frames else "-"
+
+
+def draw(played: dict[str, list[Played]], names: list[str], rate: float, path: Path) -> None:
+    """The score over time, a panel a sequence; grey: the target is not there."""
+    columns = 3
+    rows = -(-len(names) // columns)
+    figure = plt.figure(figsize=(13, 1.9 * rows + 0.6), dpi=100, layout="constrained")
+    panels = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
+    for which, name in enumerate(names):
+        axes = panels[which]
+        for model, runs in played.items():
+            one = runs[which]
+            seconds = np.arange(1, len(one.scores) + 1) / rate
+            (line,) = axes.plot(seconds, one.scores, linewidth=0.8, label=model)
+            lost = ~present(one.boxes)
+            # a bar at the bottom of the panel, a row a model
+            level = -0.05 - 0.06 * list(played).index(model)
+            shown = np.where(lost, level, np.nan)
+            axes.plot(seconds, shown, color=line.get_color(), linewidth=3)
+        start, stop = played[next(iter(played))][which].gone
+        axes.axvspan((start + 1) / rate, (stop + 1) / rate, color="0.85")
+        axes.set_title(name, fontsize=9)
+        axes.set_ylim(-0.1 - 0.06 * len(played), 1.05)
+    for axes in panels[len(names) :]:
+        axes.axis("off")
+    panels[0].legend(fontsize=7, loc="lower right")
+    figure.supxlabel("seconds (grey: the target is covered; bars below 0: no box is reported)")
+    figure.supylabel("score")
+    figure.savefig(path)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
