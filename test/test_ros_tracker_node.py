@@ -36,7 +36,6 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
 from siamkd_core.box import Box, iou
-from siamkd_core.modelfile import SHIPPED
 from siamkd_core.tracker import load_tracker
 from siamkd_ros.image_decode import decode
 
@@ -479,13 +478,11 @@ def test_a_model_of_another_family_needs_its_name_alone(tmp_path: Path, other: O
     assert tracker.stop() == 0, tracker.log
 
 
-@pytest.mark.skipif(
-    not (SHIPPED / "siamfc.safetensors").exists(), reason="no trained model is here yet"
-)
-def test_the_shipped_model_follows_and_tells_when_the_target_is_gone(
-    tmp_path: Path, other: Observer
+@pytest.mark.parametrize("model", ["siamfc", "dstrpn_large"])
+def test_a_shipped_model_follows_and_tells_when_the_target_is_gone(
+    tmp_path: Path, other: Observer, model: str
 ) -> None:
-    tracker = start_other(tmp_path, "tracker", lost_after=0.3)
+    tracker = start_other(tmp_path, "tracker", model=model, lost_after=0.3)
     other.connect()
     other.send(scene(0))
     other.give(place(0))

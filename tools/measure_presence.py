@@ -257,7 +257,7 @@ def draw(played: dict[str, list[Played]], names: list[str], rate: float, path: P
         axes.set_ylim(-0.1 - 0.06 * len(played), 1.05)
     for axes in panels[len(names) :]:
         axes.axis("off")
-    panels[0].legend(fontsize=7, loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     figure.supxlabel("seconds (grey: the target is covered; bars below 0: no box is reported)")
     figure.supylabel("score")
     figure.savefig(path)
