@@ -97,9 +97,10 @@ def calibrate(
     image to be covered, and once where it never was.
 
     Args:
-        tracker: its card's calibration is not used.
+        tracker: of its card's calibration is used whether the given target scores enough for its
+            `correct_size`; nothing is learnt.
         sequences: at least two videos, none of them trained on.
-        draws: how many looks of each kind.
+        draws: how many looks of each kind, of the second at most.
         seed: of what is drawn.
 
     Raises:

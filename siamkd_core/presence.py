@@ -3,13 +3,13 @@
     idle       no target was given
     tracking   the target is there
     uncertain  the score fell below `uncertain_score`; the box is still reported
-    lost       it was there for `lost_after`, together; no box is reported
+    lost       frames below it came to `lost_after` in all; no box is reported
 
 Between two thresholds the state stays what it was, so a score that flickers around one value does
 not make the state flicker. A single high score is no return: what a tracker follows after its
 target has gone resembles it now and then. An uncertain target is tracked again, and the time that
-counts towards `lost_after` begins anew, once the score has stayed high for `recover_after`; a lost
-one once it has stayed higher.
+counts towards `lost_after` begins anew, once the score has stayed at or above `tracking_score` for
+`recover_after`; a lost one once it has stayed at or above `recover_score`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from siamkd_core.errors import ConfigError
 # A gap in the stream (a camera that restarts) is not evidence that the target is gone: one frame
 # counts for at most this long.
 MAX_STEP = 0.5
+
+# Six frames of 1/30 s are 0.2 s, whatever their sum in floating point is.
+ROUNDING = 1e-6
 
 
 class State(str, Enum):
@@ -68,17 +71,19 @@ class Presence:
 
     Attributes:
         state: see the module's table.
-        unseen: seconds of video since the score was last at `tracking_score` or above; a lost
-            target's counts until it is back.
+        unseen: seconds of video since a tracked target last scored `tracking_score` or above.
     """
 
     def __init__(self, config: PresenceConfig | None = None) -> None:
         self.config = config or PresenceConfig()
         self.state = State.IDLE
-        self.unseen = 0.0
-        self._low = 0.0  # how long the score was below uncertain_score since the target was tracked
-        self._seen = 0.0  # how long it has been at tracking_score or above
-        self._high = 0.0  # the same of recover_score
+        self.unseen: float
+        # how long the score was below uncertain_score since the target was last tracked
+        self._low: float
+        # how long it has been at tracking_score, and at recover_score, or above; None: it is not
+        self._seen: float | None
+        self._high: float | None
+        self._clear()
 
     def start(self) -> State:
         """A target was given: tracking."""
@@ -104,29 +109,37 @@ class Presence:
         config = self.config
         elapsed = min(max(elapsed, 0.0), MAX_STEP)
         seen = score >= config.tracking_score
-        self._seen = self._seen + elapsed if seen else 0.0
-        self._high = self._high + elapsed if score >= config.recover_score else 0.0
+        self._seen = _lasted(self._seen, seen, elapsed)
+        self._high = _lasted(self._high, score >= config.recover_score, elapsed)
         if self.state is State.TRACKING:
             self._low = 0.0
         if not score >= config.uncertain_score:
             self._low += elapsed
         self.state = self._next(score)
-        # what scores high while the target is lost may be anything
-        self.unseen = 0.0 if seen and self.state is not State.LOST else self.unseen + elapsed
+        # what scores high before that may be anything
+        self.unseen = 0.0 if seen and self.state is State.TRACKING else self.unseen + elapsed
         return self.state
 
     def _next(self, score: float) -> State:
         config = self.config
         if self.state is State.LOST:
-            back = score >= config.recover_score and self._high >= config.recover_after
+            back = self._high is not None and self._high >= config.recover_after - ROUNDING
         elif self.state is State.UNCERTAIN:
-            back = score >= config.tracking_score and self._seen >= config.recover_after
+            back = self._seen is not None and self._seen >= config.recover_after - ROUNDING
         else:
             back = score >= config.uncertain_score
         if back:
             return State.TRACKING
-        lost = self.state is State.LOST or self._low >= config.lost_after
+        lost = self.state is State.LOST or self._low >= config.lost_after - ROUNDING
         return State.LOST if lost else State.UNCERTAIN
 
     def _clear(self) -> None:
-        self.unseen = self._low = self._seen = self._high = 0.0
+        self.unseen = self._low = 0.0
+        self._seen = self._high = None
+
+
+def _lasted(before: float | None, now: bool, elapsed: float) -> float | None:
+    """How long something has lasted: from its first frame on, not from the one before."""
+    if not now:
+        return None
+    return 0.0 if before is None else before + elapsed

@@ -13,7 +13,7 @@ neither a shadow nor the blur of a moving edge."""
 
 
 def without_target(image: Image, box: Box, rng: np.random.Generator) -> Image | None:
-    """``image`` with its target covered by an equally large piece from right beside it.
+    """``image`` with its target covered by an equally large piece from directly beside it.
 
     The piece is the one to the left or right, above or below, each as often where it lies inside
     of the image. None if none does, as the target fills too much of the image, or if the target is

@@ -87,14 +87,14 @@ class TrackerParameters(ParameterSet):
     )
     lost_after: float = parameter(
         PresenceConfig.lost_after,
-        "Video time with a score below uncertain_score, since it was tracked, until it is lost",
+        "Video time below uncertain_score, in all since it was tracked, until the target is lost",
         unit="s",
         low=0.0,
         high=60.0,
     )
     recover_after: float = parameter(
         PresenceConfig.recover_after,
-        "Video time with a high enough score until a target is tracked again",
+        "How long the score must stay at tracking_score (of a lost target: recover_score) or above",
         unit="s",
         low=0.0,
         high=60.0,

@@ -10,10 +10,13 @@ from siamkd_core.calibrate import (
     operating_points,
     roc_auc,
 )
+from siamkd_core.cli import main
 from siamkd_core.errors import DataError
+from siamkd_core.modelfile import read_card
 from siamkd_core.sequences import read_sequences
 from siamkd_core.tracker import load_tracker
 from siamkd_core.tracker_config import ScoreConfig
+from siamkd_core.vanish import without_target
 
 
 def test_the_fit_finds_the_logistic_that_made_the_data():
@@ -74,6 +77,65 @@ def test_looks_at_present_and_absent_targets(tmp_path, tiny_model, monkeypatch):
     assert result.roc_auc == roc_auc(result.values, result.present)
     again = list(calibrate(tracker, read_sequences(tmp_path), 12, seed=3))[-1][1]
     assert np.array_equal(result.values, again.values)
+
+
+def test_the_second_look_of_a_draw_is_the_first_without_its_target(
+    tmp_path, tiny_model, monkeypatch
+):
+    write_sequence(tmp_path / "one", moving_boxes(5))
+    write_sequence(tmp_path / "two", moving_boxes(5, step=-1, side=18))
+    tracker = load_tracker(tiny_model, "cpu")
+    places, images, covered = [], [], []
+    move_to, update = tracker.move_to, tracker.update
+
+    def moved(box):
+        places.append(box)
+        move_to(box)
+
+    def updated(image, learn=True):
+        assert not learn
+        images.append(image)
+        return update(image, learn)
+
+    def without(image, box, rng):
+        assert np.array_equal(image, images[-1])
+        # the patch is brighter than 140 somewhere; the background nowhere
+        covered.append(without_target(image, box, rng))
+        return covered[-1]
+
+    monkeypatch.setattr(tracker, "move_to", moved)
+    monkeypatch.setattr(tracker, "update", updated)
+    monkeypatch.setattr("siamkd_core.calibrate.without_target", without)
+    monkeypatch.setattr("siamkd_core.calibrate.fit_logistic", lambda *_: ScoreConfig(1.0, 0.0))
+    list(calibrate(tracker, read_sequences(tmp_path), 6, seed=3))
+    assert len(places) == len(images) == 18 and len(covered) == 6
+    for draw, empty in enumerate(covered):
+        first, second, third = places[3 * draw : 3 * draw + 3]
+        assert first == second != third
+        assert images[3 * draw + 1] is empty
+        brightest = [int(image.max()) for image in images[3 * draw : 3 * draw + 3]]
+        assert brightest[0] > 140 and brightest[1] <= 140 and brightest[2] > 140
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_the_verb_writes_what_it_found_into_the_card(
+    tmp_path, tiny_model, monkeypatch, capsys, room
+):
+    write_sequence(tmp_path / "data" / "one", moving_boxes(5))
+    write_sequence(tmp_path / "data" / "two", moving_boxes(5, step=-1, side=18))
+    monkeypatch.setattr("siamkd_core.calibrate.fit_logistic", lambda *_: ScoreConfig(1.5, -0.5))
+    if not room:
+        monkeypatch.setattr("siamkd_core.calibrate.without_target", lambda *_: None)
+    call = ["calibrate", str(tiny_model), str(tmp_path / "data"), "--draws", "10"]
+    assert main([*call, "--device", "cpu"]) == 0
+    card = read_card(tiny_model)
+    facts, said = card.measured["calibration"], capsys.readouterr().out
+    assert card.score == ScoreConfig(1.5, -0.5)
+    assert facts["looks_present"] + facts["looks_absent"] == (30 if room else 20)
+    assert facts["looks_gone"] == (10 if room else 0)
+    assert (facts["roc_auc_gone"] is None) != room
+    assert ("had gone from" in said) == room and "nan" not in said
+    assert tiny_model.with_name("tiny_score.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_roc_auc_against_scenes_that_the_target_has_gone_from_golden():

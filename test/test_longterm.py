@@ -86,8 +86,8 @@ def test_a_lost_target_is_looked_for_where_it_was_last_seen_first() -> None:
     assert tracker.unseen == pytest.approx(0.5)
     # above recover_score it is followed until that has lasted
     told.score = 0.95
-    assert follow(tracker, 2) == [State.LOST, State.TRACKING]
-    assert told.box == Box(17, 10, 20, 20)
+    assert follow(tracker, 3) == [State.LOST, State.LOST, State.TRACKING]
+    assert told.box == Box(18, 10, 20, 20)
 
 
 def test_an_uncertain_target_is_followed_on() -> None:
@@ -109,10 +109,24 @@ def test_only_what_is_seen_for_sure_is_learnt_from() -> None:
     assert tracker.state is State.LOST
     assert told.learnt == [False] * 5
     told.score = 0.9
-    assert follow(tracker, 2)[-1] is State.TRACKING
+    assert follow(tracker, 3)[-1] is State.TRACKING
     told.learnt.clear()
     follow(tracker, 2)
     assert told.learnt == [True, True]
+
+
+def test_a_single_high_score_is_not_learnt_from_and_no_place_to_return_to() -> None:
+    told, tracker = start()
+    follow(tracker, 5)
+    seen = told.box
+    told.learnt.clear()
+    for score in (0.1, 0.95, 0.1, 0.95, 0.1, 0.95, 0.1, 0.95):
+        told.score = score
+        assert follow(tracker, 1) == [State.UNCERTAIN]
+    assert told.learnt == [True] + [False] * 7
+    told.score = 0.1
+    assert follow(tracker, 1) == [State.LOST]
+    assert told.box == seen
 
 
 def test_thresholds_can_change_while_tracking() -> None:

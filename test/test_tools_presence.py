@@ -70,35 +70,36 @@ class Told:
 def test_no_box_is_reported_while_the_target_is_lost(tmp_path: Path) -> None:
     boxes = moving_boxes(12)
     sequence = read_sequence(write_sequence(tmp_path / "one", boxes))
-    # gone in frames 4 to 7; lost after 0.2 s below 0.3, back after 0.2 s above 0.6
+    # gone in frames 4 to 7; lost after 0.2 s below 0.3, back 0.2 s after the first above 0.6
     scores = [0.9, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.9]
     config = PresenceConfig(lost_after=0.2, recover_after=0.2)
     played = play(LongTermTracker(Told(boxes[1:], scores), config), sequence, 12, 4, 0.1)
     assert played.gone == (3, 7)
     assert np.isnan(played.truth).all(1).tolist() == [False] * 3 + [True] * 4 + [False] * 4
-    assert np.isnan(played.boxes).all(1).tolist() == [False] * 4 + [True] * 4 + [False] * 3
+    assert np.isnan(played.boxes).all(1).tolist() == [False] * 4 + [True] * 5 + [False] * 2
     assert played.scores.tolist() == scores
-    assert (played.noticed_after, played.back_after) == (1, 1)
-    assert played.overlap.tolist() == pytest.approx([1.0] * 3 + [0.0] * 5 + [1.0] * 3)
+    assert (played.noticed_after, played.back_after) == (1, 2)
+    assert played.overlap.tolist() == pytest.approx([1.0] * 3 + [0.0] * 6 + [1.0] * 2)
 
 
 def test_measures_golden() -> None:
     one = Played(
         np.array([HERE, HERE, NOWHERE, NOWHERE, HERE, HERE]),
-        np.array([HERE, NOWHERE, HERE, NOWHERE, BESIDE, HERE]),
+        np.array([NOWHERE, HERE, HERE, NOWHERE, BESIDE, HERE]),
         np.zeros(6),
         (2, 4),
     )
-    # IoU 1, -, 0, -, 1/3, 1: of four reported ones, and of four that are there
-    pr, re, f = accuracy([one])
-    assert (pr, re) == pytest.approx((7 / 12, 7 / 12)) and f == pytest.approx(7 / 12)
+    # IoU -, 1, 0, -, 1/3, 1: of four reported ones, and of four that are there
+    assert accuracy([one]) == pytest.approx((7 / 12, 7 / 12, 7 / 12))
     assert (one.noticed_after, one.back_after) == (1, 1)
     blind = Played(one.truth, np.full((6, 4), N), np.zeros(6), (2, 4))
-    assert accuracy([one, blind]) == pytest.approx((7 / 24, 7 / 24, 7 / 24))
-    assert (blind.noticed_after, blind.back_after) == (0, None)
+    # without a box nothing reported is wrong; F is of the means, 19/24 and 7/24
+    assert accuracy([one, blind]) == pytest.approx((19 / 24, 7 / 24, 2 * 19 * 7 / 24 / 26))
+    # it had no box before, so it noticed nothing
+    assert (blind.noticed_after, blind.back_after) == (None, None)
     row = table({"mine": [one, blind]}, rate=10.0).splitlines()[2]
-    # noticed after 0.1 and 0 s; one of two frames, and both, without a box before
-    assert row == "| mine | 0.292 | 0.292 | 0.292 | 2 of 2 | 0.05 s | 1 of 2 | 0.10 s | 75.0% |"
+    # one of two frames, and both, without a box before the target goes
+    assert row == "| mine | 0.426 | 0.792 | 0.292 | 1 of 2 | 0.10 s | 1 of 2 | 0.10 s | 75.0% |"
 
 
 def test_the_command_writes_table_and_picture(
@@ -114,6 +115,10 @@ def test_the_command_writes_table_and_picture(
     assert written.splitlines()[2].startswith("| tiny |")
     assert "1 targets; left out: large." in written
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert measure_presence.main([*call, "--frames", "12", "--gone", "8"]) == 2
+    for frames, gone in ((12, 8), (5, 1), (12, 0)):
+        assert measure_presence.main([*call, "--frames", str(frames), "--gone", str(gone)]) == 2
+        assert "must leave frames" in capsys.readouterr().err
+    assert measure_presence.main([*call[:2], str(tiny_model), *call[2:]]) == 2
+    assert "named twice" in capsys.readouterr().err
     assert measure_presence.main([*call, "--sequences", "large"]) == 2
     assert "no target" in capsys.readouterr().err

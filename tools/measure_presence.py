@@ -9,9 +9,12 @@ long-term tracker of the node follows, with the node's default thresholds; no bo
 it says "lost". Writes OUTPUT.md and OUTPUT.png, the score over time. A sequence whose target fills
 too much of a frame to be covered is left out, and named.
 
-Precision, recall and F are those of VOT-LT (Lukezic et al. 2018) at the tracker's own threshold:
-Pr is the mean IoU of the frames with a reported box (0 where the target is not there), Re that of
-the frames with a target (0 where no box is reported), F their harmonic mean.
+Precision, recall and F are those of VOT-LT (Lukezic et al. 2018), but at the tracker's own
+threshold, not at the best one: Pr is the mean IoU of the frames with a reported box (0 where the
+target is not there; 1 where no box is reported at all), Re that of the frames with a target (0
+where no box is reported), each the mean over the sequences, F the harmonic mean of the two. A
+target is noticed to have gone if there was a box in the frame before, and none in one of those
+without it; it is found again in the first frame after that with an IoU of 0.5.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from siamkd_core.errors import SiamkdError
 from siamkd_core.evaluate import choose_sequences
 from siamkd_core.image import Image, read_image
 from siamkd_core.longterm import LongTermTracker
+from siamkd_core.modelfile import tell_apart
 from siamkd_core.presence import PresenceConfig, State
 from siamkd_core.sequences import Sequence, read_sequences
 from siamkd_core.tracker import load_tracker
@@ -68,8 +72,11 @@ class Played:
 
     @property
     def noticed_after(self) -> int | None:
-        """Frames from the target's leaving to the first without a box; None: it was not noticed."""
-        return _first(~present(self.boxes[self.gone[0] : self.gone[1]]))
+        """Frames from the target's leaving to the first without a box; None: it was not noticed, or
+        there was none in the frame before."""
+        reported = present(self.boxes)
+        start, stop = self.gone
+        return _first(~reported[start:stop]) if reported[start - 1] else None
 
     @property
     def back_after(self) -> int | None:
@@ -94,17 +101,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, help="table and plot, without their endings")
     args = parser.parse_args(argv)
     try:
-        if not (args.rate > 0 and args.gone > 0 and args.frames // 3 + args.gone < args.frames):
-            raise SiamkdError("--rate, --gone: above 0; --frames: more than 1.5 times --gone")
+        first = args.frames // 3
+        if not (args.rate > 0 and args.gone > 0 and 2 <= first < args.frames - args.gone):
+            raise SiamkdError(
+                "--rate and --gone must be above 0, --frames at least 6, and a third of it and "
+                "--gone must leave frames for the target's return"
+            )
+        models = dict(zip(tell_apart(args.model), args.model, strict=True))
+        if len(models) < len(args.model):
+            raise SiamkdError("a model is named twice")
         sequences = choose_sequences(read_sequences(args.folder), args.sequences)
         usable = [one for one in sequences if playable(one, args.frames, args.gone)]
         if not usable:
             raise SiamkdError(f"no target of {args.folder} can be covered")
         left_out = [one.name for one in sequences if one not in usable]
         played = {}
-        for name in args.model:
-            tracker = load_tracker(name, args.device, args.precision)
-            played[tracker.card.name] = [
+        for name, model in models.items():
+            tracker = load_tracker(model, args.device, args.precision)
+            played[name] = [
                 play(
                     LongTermTracker(tracker, PresenceConfig()),
                     one,
@@ -112,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
                     args.gone,
                     1 / args.rate,
                 )
-                for one in with_progress(usable, f"play {tracker.card.name}")
+                for one in with_progress(usable, f"play {name}")
             ]
     except SiamkdError as error:
         print(f"measure_presence: {error}", file=sys.stderr)
@@ -189,23 +203,21 @@ def play(
 
 
 def accuracy(played: list[Played]) -> tuple[float, float, float]:
-    """Precision, recall and F, each the mean over the sequences."""
+    """Precision and recall, the means over the sequences, and F."""
     measures = []
     for one in played:
         reported, there = present(one.boxes), present(one.truth)
-        precision = one.overlap[reported].mean() if reported.any() else 0.0
-        recall = one.overlap[there].mean() if there.any() else 0.0
-        both = precision + recall
-        measures.append((precision, recall, 2 * precision * recall / both if both else 0.0))
-    pr, re, f = np.mean(measures, axis=0).tolist()
-    return pr, re, f
+        precision = one.overlap[reported].mean() if reported.any() else 1.0
+        measures.append((precision, one.overlap[there].mean()))
+    pr, re = np.mean(measures, axis=0).tolist()
+    return pr, re, 2 * pr * re / (pr + re) if pr + re else 0.0
 
 
 def table(played: dict[str, list[Played]], rate: float) -> str:
     """One row a model, Markdown."""
     lines = [
         "| model | F | precision | recall | noticed | after | found again | after "
-        "| no box though there |",
+        "| no box before it goes |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, runs in played.items():

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="path of a .safetensors, or a shipped name")
     parser.add_argument("folder", help="of sequence folders that were not trained on")
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--draws", type=int, default=300, help="looks at a target that is there")
+    parser.add_argument("--draws", type=int, default=300, help="looks of each kind, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
@@ -65,10 +65,13 @@ def run(args: argparse.Namespace) -> int:
     picture = path.with_name(f"{path.stem}_score.png")
     draw(result, picture)
     Console().print(table(result))
+    gone = ""
+    if result.gone.any():
+        gone = f"; {result.roc_auc_gone:.3f} against the {facts['looks_gone']} of those at a scene "
+        gone += "that the target had gone from"
     print(
-        f"ROC AUC {result.roc_auc:.3f} over {facts['looks_present']} looks at a present and "
-        f"{facts['looks_absent']} at an absent target, {result.roc_auc_gone:.3f} of them "
-        f"against {facts['looks_gone']} at a scene it had gone from; "
+        f"ROC AUC {result.roc_auc:.3f}: {facts['looks_present']} looks that found the target "
+        f"against {facts['looks_absent']} that did not{gone}; "
         f"card {path.with_suffix('.json')}, picture {picture}"
     )
     return 0
