@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MARKERS = "os^D"
 COLUMNS = 4
 """Of the legend."""
+PLACES = [(x, y) for y in (5, -5, 15, -15) for x in (5, -5)]
+"""Where a name may stand beside its point, in points of type, the first that is free."""
 
 
 def plot(costs: Sequence[Cost]) -> bytes:
@@ -37,7 +39,7 @@ def plot(costs: Sequence[Cost]) -> bytes:
             "a plot needs a model whose accuracy is known: record one with siamkd evaluate "
             "--record SET, and name it with --record SET, or name its folder with --results"
         )
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    figure = Figure(figsize=(11, 4.8), dpi=110, layout="constrained")
     panels = (
         ("milliseconds a frame, median", [1e3 * cost.timing.median for cost in costs]),
         ("size of the file, MB", [cost.complexity.file_bytes / 1e6 for cost in costs]),
@@ -47,6 +49,7 @@ def plot(costs: Sequence[Cost]) -> bytes:
     grid = figure.add_gridspec(2, len(panels), height_ratios=(1, 0.06 * rows))
     low, high = min(known), max(known)
     room = max(high - low, 0.05)
+    panes = []
     for place, (label, values) in enumerate(panels):
         axes = figure.add_subplot(grid[0, place])
         for cost, value in zip(costs, values, strict=True):
@@ -60,6 +63,7 @@ def plot(costs: Sequence[Cost]) -> bytes:
         axes.set_xlabel(label)
         axes.set_ylabel("AUC")
         axes.grid(alpha=0.3, which="both")
+        panes.append((axes, values))
     below = figure.add_subplot(grid[1, :])
     below.set_axis_off()
     points = {cost.family for cost in costs if cost.accuracy}
@@ -70,8 +74,11 @@ def plot(costs: Sequence[Cost]) -> bytes:
         for family, look in looks.items()
     ]
     below.legend(handles, list(looks), loc="center", ncol=COLUMNS, fontsize=9, frameon=False)
+    figure.draw_without_rendering()  # the layout decides on the room for names
+    for axes, values in panes:
+        _name_points(axes, costs, values)
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110)
+    figure.savefig(out, format="png")
     return out.getvalue()
 
 
@@ -91,8 +98,6 @@ def _looks(costs: Sequence[Cost]) -> dict[str, dict[str, Any]]:
 def _show(axes: Axes, cost: Cost, value: float, look: dict[str, Any]) -> None:
     if cost.accuracy:
         axes.plot(value, cost.accuracy.auc, **look)
-        place = (value, cost.accuracy.auc)
-        axes.annotate(cost.name, place, (5, 5), textcoords="offset points", fontsize=8)
         return
     axes.axvline(value, color=look["color"], linestyle=":")
     across = axes.get_xaxis_transform()
@@ -100,3 +105,38 @@ def _show(axes: Axes, cost: Cost, value: float, look: dict[str, Any]) -> None:
         value, 0.02, f" {cost.name}, not measured", transform=across, rotation=90, fontsize=8,
         ha="right", va="bottom",
     )  # fmt: skip
+
+
+def _name_points(axes: Axes, costs: Sequence[Cost], values: Sequence[float]) -> None:
+    """A name beside each point, where it covers no other name and no point if there is room."""
+    from matplotlib.transforms import Bbox
+
+    points = [
+        (cost.accuracy.auc, value, cost.name)
+        for cost, value in zip(costs, values, strict=True)
+        if cost.accuracy
+    ]
+    taken = [text.get_window_extent() for text in axes.texts]
+    for auc, value, _ in points:
+        x, y = axes.transData.transform((value, auc))
+        taken.append(Bbox.from_bounds(x - 5, y - 5, 10, 10))
+    for auc, value, name in sorted(points, reverse=True):
+        for offset in [*PLACES, PLACES[0]]:
+            label = axes.annotate(
+                name,
+                (value, auc),
+                offset,
+                textcoords="offset points",
+                fontsize=8,
+                ha="left" if offset[0] > 0 else "right",
+                va="bottom" if offset[1] > 0 else "top",
+            )
+            label.set_in_layout(False)
+            box = label.get_window_extent()
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                break
+            label.remove()
+        else:
+            axes.add_artist(label)
+        taken.append(box)

@@ -1,6 +1,7 @@
 """Models side by side: what the table says of them, and how they take turns."""
 
 import csv
+import itertools
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -315,6 +316,29 @@ def test_the_plot_tells_families_apart_and_names_them(monkeypatch):
     assert len({look(line) for line in named.values()}) == len(named)
     # no model of this one has a point
     assert named[BIG.family].get_linestyle() == ":"
+
+
+def test_no_name_in_the_plot_covers_another(monkeypatch):
+    panels = set()
+    annotate = Axes.annotate
+
+    def note(self, *args, **kwargs):
+        panels.add(self)
+        return annotate(self, *args, **kwargs)
+
+    monkeypatch.setattr(Axes, "annotate", note)
+    costs = [
+        replace(SMALL, name=f"a_long_name_{n}", accuracy=Accuracy(0.5 + n / 200, 0.5))
+        for n in range(4)
+    ]
+    plot([*costs, BIG])
+    assert len(panels) == 2
+    for axes in panels:
+        named = {text.get_text(): text.get_window_extent() for text in axes.texts}
+        assert {cost.name for cost in costs} < set(named)
+        for one, other in itertools.combinations(named, 2):
+            assert not named[one].overlaps(named[other]), (one, other)
+        assert all(axes.bbox.x0 <= box.x0 <= box.x1 <= axes.bbox.x1 for box in named.values())
 
 
 def test_the_plot_has_a_point_a_measured_model(monkeypatch):
