@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,33 +147,24 @@ def order(length: int, frames: int) -> list[int]:
     return [there_and_back[number % len(there_and_back)] for number in range(frames)]
 
 
-def stage(sequence: Sequence, frames: int, gone: int) -> Iterator[tuple[Image | None, Box | None]]:
-    """What is shown, and where the target is; no image where it cannot be covered."""
-    for number, frame in enumerate(order(len(sequence.frames), frames)):
-        image, here = read_image(sequence.frames[frame]), sequence.boxes[frame]
-        box = Box(*here.tolist()) if present(here[None])[0] else None
-        if box is not None and frames // 3 <= number < frames // 3 + gone:
-            # the same piece each time, as far as the frames have the same room
-            yield without_target(image, box, np.random.default_rng(0)), None
-        else:
-            yield image, box
+def shown(sequence: Sequence, frame: int, covered: bool) -> tuple[Image | None, Box | None]:
+    """What is shown of a frame, and where its target is; no image where it cannot be covered."""
+    image, here = read_image(sequence.frames[frame]), sequence.boxes[frame]
+    if not present(here[None])[0]:
+        return image, None
+    box = Box(*here.tolist())
+    if not covered:
+        return image, box
+    # the same piece each time, as far as the frames have the same room
+    return without_target(image, box, np.random.default_rng(0)), None
 
 
 def playable(sequence: Sequence, frames: int, gone: int) -> bool:
     """Whether it begins with its target, and the target can be covered wherever it must be."""
-    shown = list(stage_boxes(sequence, frames, gone))
-    return bool(shown) and all(shown)
-
-
-def stage_boxes(sequence: Sequence, frames: int, gone: int) -> Iterator[bool]:
-    yield bool(len(sequence.frames) > 1 and present(sequence.boxes[:1])[0])
+    if len(sequence.frames) < 2 or not present(sequence.boxes[:1])[0]:
+        return False
     numbers = order(len(sequence.frames), frames)[frames // 3 : frames // 3 + gone]
-    for frame in sorted(set(numbers)):
-        here = sequence.boxes[frame]
-        if present(here[None])[0]:
-            image = read_image(sequence.frames[frame])
-            box = Box(*here.tolist())
-            yield without_target(image, box, np.random.default_rng(0)) is not None
+    return all(shown(sequence, frame, True)[0] is not None for frame in set(numbers))
 
 
 def play(
@@ -187,7 +177,9 @@ def play(
     """
     truth, boxes, scores = [], [], []
     nothing = (np.nan,) * 4
-    for number, (image, box) in enumerate(stage(sequence, frames, gone)):
+    start = frames // 3
+    for number, frame in enumerate(order(len(sequence.frames), frames)):
+        image, box = shown(sequence, frame, start <= number < start + gone)
         assert image is not None
         if number == 0:
             assert box is not None
@@ -198,8 +190,9 @@ def play(
         truth.append(tuple(box) if box else nothing)
         boxes.append(nothing if tracker.state is State.LOST else tuple(track.box))
         scores.append(track.score)
-    start = frames // 3 - 1
-    return Played(np.array(truth), np.array(boxes), np.array(scores), (start, start + gone))
+    # nothing is said of the first frame
+    gap = (start - 1, start - 1 + gone)
+    return Played(np.array(truth), np.array(boxes), np.array(scores), gap)
 
 
 def accuracy(played: list[Played]) -> tuple[float, float, float]:
