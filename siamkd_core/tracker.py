@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from siamkd_core.backend import Backend, TorchBackend
+from siamkd_core.backends import make_backend
 from siamkd_core.box import Box, check_target_box
 from siamkd_core.crop import Square, exemplar_side
 from siamkd_core.device_pipeline import DevicePipeline
@@ -251,6 +252,7 @@ def load_tracker(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    backend: str = "auto",
 ) -> Tracker:
     """A tracker with a shipped model (by name) or the model file at a path.
 
@@ -258,21 +260,27 @@ def load_tracker(
         model: such as ``siamfc`` or ``runs/mine/mine.safetensors``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        threads: CPU threads of PyTorch in this process; None leaves its choice.
+        threads: CPU threads of PyTorch in this process, and of the backend; None leaves PyTorch's
+            choice.
+        backend: one of :data:`siamkd_core.backends.BACKENDS`.
 
     Raises:
         ModelFileError: no such model or one that does not fit its card.
-        ConfigError: an unknown or missing device or precision.
+        ConfigError: an unknown or missing device, precision or backend.
     """
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    return make_tracker(*load_model(model), device, precision)
+    return make_tracker(*load_model(model), device, precision, backend)
 
 
 def make_tracker(
-    network: SiameseNetwork, card: ModelCard, device: str = "auto", precision: str = "auto"
+    network: SiameseNetwork,
+    card: ModelCard,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
 ) -> Tracker:
     """A tracker with a network that is taken over (its BatchNorm is folded away), and its card."""
-    return Tracker(TorchBackend(network, device, precision), card)
+    return Tracker(make_backend(network, backend, device, precision), card)

@@ -112,19 +112,22 @@ def _load(values: TrackerParameters) -> tuple[Tracker, str]:
     """The tracker, and a warning if `auto` had to do without a GPU."""
     precision = PRECISIONS.get(values.precision, values.precision)
     try:
-        tracker = load_tracker(values.model, values.device, precision, values.threads or None)
+        tracker = load_tracker(
+            values.model, values.device, precision, values.threads or None, values.backend
+        )
     except RuntimeError as error:
         if values.device != "auto" or not is_device_error(error):
             raise
         return _on_cpu(values), f"the GPU failed, so the model runs on the CPU: {error}"
-    if values.device == "auto" and _device_type(tracker) == "cpu":
+    gpu_meant = values.device == "auto" and values.backend in ("auto", "torch")
+    if gpu_meant and _device_type(tracker) == "cpu":
         return tracker, "no CUDA device: the model runs on the CPU (device: cpu if that is meant)"
     return tracker, ""
 
 
 def _on_cpu(values: TrackerParameters) -> Tracker:
     # a precision that suits a GPU may crawl on a CPU
-    return load_tracker(values.model, "cpu", "auto", values.threads or None)
+    return load_tracker(values.model, "cpu", "auto", values.threads or None, values.backend)
 
 
 def _device_type(tracker: Any) -> str:

@@ -28,8 +28,9 @@ class TrackerParameters(ParameterSet):
     )
     backend: str = parameter(
         "auto",
-        "What runs the model; torch is PyTorch",
-        choices=("auto", "torch"),
+        "What runs the model: torch (PyTorch), onnxruntime or openvino (CPU); auto is onnxruntime "
+        "on a CPU where it is installed, else torch",
+        choices=("auto", "torch", "onnxruntime", "openvino"),
         read_only=True,
     )
     device: str = parameter(
@@ -44,7 +45,11 @@ class TrackerParameters(ParameterSet):
         read_only=True,
     )
     threads: int = parameter(
-        0, "CPU threads of the model; 0 leaves it to PyTorch", low=0, high=256, read_only=True
+        0,
+        "CPU threads of the model; 0: as many as PyTorch would take",
+        low=0,
+        high=256,
+        read_only=True,
     )
     image_transport: str = parameter(
         "raw",

@@ -129,7 +129,10 @@ def test_memory_is_that_of_the_model(tmp_path):
     widths = (96, 256, 384, 384, 256)
     network = SiamFC(widths)
     card = ModelCard("large", "siamfc", widths, count_parameters(network))
-    peak = peak_memory(save_model(network, card, tmp_path), "cpu", "float32", 1)
+    peak = peak_memory(
+        save_model(network, card, tmp_path),
+        ["--device", "cpu", "--precision", "float32", "--threads", "1", "--backend", "torch"],
+    )
     # the weights, and the first layer's output for three search regions of 255 px
     needed = 4 * (card.parameters + 3 * 96 * 123**2)
     # PyTorch, which is not counted, takes more than the upper bound
@@ -146,7 +149,7 @@ def test_the_memory_of_another_than_the_first_gpu_counts(monkeypatch):
 def test_a_process_that_fails_is_told_of(monkeypatch):
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(SiamkdError, match="mine: the process that measures memory failed"):
-        peak_memory("mine", "cpu", "float32", 1)
+        peak_memory("mine")
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
@@ -156,12 +159,13 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     write_card(replace(read_card(two), tracker=TrackerConfig(search_size=239)), two)
     output = tmp_path / "tables" / "costs.md"
     command = ["compare", str(one), str(two), "--rounds", "1", "--frames", "1", "--device", "cpu"]
-    assert main([*command, "--threads", "1", "--output", str(output)]) == 0
+    command += ["--backend", "torch", "--threads", "1"]
+    assert main([*command, "--output", str(output)]) == 0
     said, text = capsys.readouterr().out, output.read_text()
     for shown in (said, text):
-        assert "12.3" in shown and "processor: " in shown and "PyTorch" in shown
+        assert "12.3" in shown and "processor: " in shown and "backend: PyTorch" in shown
         assert "m0/tiny: 3 x 255 px; m1/tiny: 3 x 239 px" in shown
-        assert "--rounds 1 --frames 1 --device cpu --threads 1" in shown
+        assert "--rounds 1 --frames 1 --device cpu --backend torch --threads 1" in shown
     assert "|  | m0/tiny | m1/tiny |" in text and "| smaller | 1.0x | 1.0x |" in text
     # a folder that is a file
     assert main([*command, "--output", str(output / "costs.md")]) == 2

@@ -9,11 +9,13 @@ import pytest
 import torch
 from ros_support import scene, tiny_model
 
+from siamkd_core.backends import BACKENDS
 from siamkd_core.box import Box
 from siamkd_core.errors import ConfigError
 from siamkd_core.fallback import FallbackTracker
 from siamkd_ros import loaded
 from siamkd_ros.loaded import load
+from siamkd_ros.parameter_spec import specs
 from siamkd_ros.parameters import TrackerParameters
 from siamkd_ros.runtime import return_memory
 
@@ -40,6 +42,24 @@ def test_loading_says_how_long_it_took_and_leaves_no_target(tmp_path: Path) -> N
 def test_short_names_of_precisions(tmp_path: Path, name: str, dtype: str) -> None:
     model = load(parameters(tmp_path, device="cpu", precision=name), lambda _: None)
     assert model.described["precision"] == dtype
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_backend_is_chosen_by_its_parameter(tmp_path: Path, backend: str) -> None:
+    for package in ("onnx", backend):
+        if backend not in ("auto", "torch"):
+            pytest.importorskip(package, reason=f"the extra {backend} is not installed")
+    model = load(parameters(tmp_path, device="auto", precision="fp32", backend=backend), print)
+    words = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+    assert model.described["backend"].startswith(words.get(backend, ""))
+    # who names a backend of the CPU does not miss a GPU
+    assert bool(model.warning) == (NO_GPU and backend in ("auto", "torch"))
+    model.tracker.init(scene(0), Box(10, 10, 40, 40))
+
+
+def test_the_parameter_has_the_backends_that_there_are() -> None:
+    # the list is written out there, so that nodes without a model need not import PyTorch
+    assert specs(TrackerParameters)["backend"].choices == BACKENDS
 
 
 @pytest.mark.skipif(not NO_GPU, reason="there is a GPU")

@@ -15,6 +15,7 @@ VERBS = (
     "train",
     "distill",
     "import-weights",
+    "export",
     "maps",
     "compare",
     "tune",

@@ -9,6 +9,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siamkd_core.cli.tracker_options import add_tracker_arguments, load, words
+
 if TYPE_CHECKING:
     from siamkd_core.accuracy import Accuracy
     from siamkd_core.modelfile import ModelCard
@@ -32,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     accuracy.add_argument("--results", metavar="DIR", help="accuracy in `evaluate --output DIR`")
     parser.add_argument("--rounds", type=int, default=30, help="turns of each model (30)")
     parser.add_argument("--frames", type=int, default=10, help="timed frames of a turn (10)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
-    parser.add_argument("--threads", type=int, help="CPU threads for the networks")
+    add_tracker_arguments(parser, several=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,13 +82,17 @@ def compare(args: argparse.Namespace, paths: list[str], untrained: frozenset[str
     from siamkd_core.errors import ConfigError
     from siamkd_core.footprint import peak_memory
     from siamkd_core.modelfile import tell_apart
-    from siamkd_core.tracker import load_tracker
 
-    models = dict(zip(tell_apart(paths), paths, strict=True))
-    if len(models) < len(paths):
-        raise ConfigError("a model is named twice; each can be compared once")
-    options = (args.device, args.precision)
-    trackers = {name: load_tracker(model, *options, args.threads) for name, model in models.items()}
+    each = list(dict.fromkeys(args.backend))
+    found = dict(zip(tell_apart(paths), paths, strict=True))
+    if len(found) < len(paths) or len(each) < len(args.backend):
+        raise ConfigError("a model or a backend is named twice; each can be compared once")
+    models, options, trackers = {}, {}, {}
+    for short, model in found.items():
+        for backend in each:
+            name = short if len(each) == 1 else f"{short}, {backend}"
+            one = argparse.Namespace(**{**vars(args), "backend": backend})
+            models[name], options[name], trackers[name] = model, words(one), load(one, model)
     known = {
         name: None if models[name] in untrained else accuracy(args, one.card)
         for name, one in trackers.items()
@@ -96,9 +100,7 @@ def compare(args: argparse.Namespace, paths: list[str], untrained: frozenset[str
     if (args.plot or args.record or args.results) and not any(known.values()):
         raise ConfigError(no_accuracy([one.card for one in trackers.values()]))
     fixed = {name: complexity(model) for name, model in models.items()}
-    memory = {
-        name: peak_memory(model, *options, args.threads or 0) for name, model in models.items()
-    }
+    memory = {name: peak_memory(model, options[name]) for name, model in models.items()}
     with Progress() as progress:
         bar = progress.add_task("time per frame", total=args.rounds)
         timings = measure(trackers, args.rounds, args.frames, lambda: progress.advance(bar))
@@ -168,8 +170,9 @@ def environment(trackers: dict[str, Tracker]) -> dict[str, str]:
 
     height, width = picture().shape[:2]
     configs = {name: tracker.card.tracker for name, tracker in trackers.items()}
+    described = [tracker.backend.describe() for tracker in trackers.values()]
     return {
-        **next(iter(trackers.values())).backend.describe(),
+        **{key: "; ".join(dict.fromkeys(one[key] for one in described)) for key in described[0]},
         "processor": f"{processor()}, {os.cpu_count()} logical CPUs",
         "code": f"siamkd {__version__}, Python {platform.python_version()}, "
         f"OpenCV {cv2.__version__}, {platform.system()}",
@@ -182,12 +185,9 @@ def environment(trackers: dict[str, Tracker]) -> dict[str, str]:
 
 def command(args: argparse.Namespace) -> str:
     """The command line that makes this table again."""
-    words = ["siamkd", "compare", *args.models]
-    words += ["--rounds", str(args.rounds), "--frames", str(args.frames)]
-    for option in ("device", "precision"):
-        if getattr(args, option) != "auto":
-            words += [f"--{option}", getattr(args, option)]
-    for option in ("threads", "record", "results", "output", "plot"):
+    line = ["siamkd", "compare", *args.models]
+    line += ["--rounds", str(args.rounds), "--frames", str(args.frames), *words(args)]
+    for option in ("record", "results", "output", "plot"):
         if getattr(args, option):
-            words += [f"--{option}", str(getattr(args, option))]
-    return shlex.join(words)
+            line += [f"--{option}", str(getattr(args, option))]
+    return shlex.join(line)

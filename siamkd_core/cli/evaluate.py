@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import siamkd_core
 from siamkd_core import __version__
+from siamkd_core.cli.tracker_options import add_tracker_arguments, load, words
 
 if TYPE_CHECKING:
     from siamkd_core.evaluate import ResultFolder, SequenceRun
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 HELP = "run a model once through a folder of sequences and measure it; run again to resume"
 DECIDING_MODULES = (
-    *("box", "crop", "device_crop", "siamfc", "siamrpn", "anchors", "xcorr", "backend", "arrays"),
+    *("box", "crop", "device_crop", "siamfc", "siamrpn", "anchors", "xcorr", "arrays"),
+    *("backend", "backends", "graph_backend", "onnx_export"),
     *("network", "alexnet", "efficientnet", "mobilenet", "resnet", "architectures", "modelfile"),
     *("pixelwise_head", "ban_head", "locate", "select_box", "search", "pipeline"),
     *("device_pipeline", "tracker", "image", "evaluate"),
@@ -39,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--pictures", action="store_true", help="a contact sheet per sequence")
     parser.add_argument("--record", metavar="SET", help="write the mean to the model's card as SET")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
-    parser.add_argument("--threads", type=int, help="CPU threads for the network")
+    add_tracker_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,12 +50,11 @@ def run(args: argparse.Namespace) -> int:
     from siamkd_core.datasets import read_dataset_sequences
     from siamkd_core.evaluate import ResultFolder, choose_sequences
     from siamkd_core.report import Report, judge, terminal_table, write_pictures, write_report
-    from siamkd_core.tracker import load_tracker
 
     sequences = choose_sequences(
         read_dataset_sequences(args.dataset, args.folder, args.split), args.sequences
     )
-    tracker = load_tracker(args.model, args.device, args.precision, args.threads)
+    tracker = load(args, args.model)
     name = tracker.card.name
     output = Path(args.output)
     facts = identity(tracker)
@@ -162,17 +161,13 @@ def code_hash() -> str:
 
 def command(args: argparse.Namespace) -> str:
     """The command line that makes this table again."""
-    words = ["siamkd", "evaluate", args.folder, "--model", args.model, "--output", args.output]
+    line = ["siamkd", "evaluate", args.folder, "--model", args.model, "--output", args.output]
     if args.dataset != "folders":
-        words += ["--dataset", args.dataset]
+        line += ["--dataset", args.dataset]
     for option in ("split", "record"):
         if getattr(args, option):
-            words += [f"--{option}", getattr(args, option)]
-    for option in ("device", "precision"):
-        if getattr(args, option) != "auto":
-            words += [f"--{option}", getattr(args, option)]
-    if args.threads:
-        words += ["--threads", str(args.threads)]
+            line += [f"--{option}", getattr(args, option)]
+    line += words(args)
     if args.sequences:
-        words += ["--sequences", *args.sequences]
-    return shlex.join(words)
+        line += ["--sequences", *args.sequences]
+    return shlex.join(line)

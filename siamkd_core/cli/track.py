@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from siamkd_core.cli.tracker_options import add_tracker_arguments, load
+
 if TYPE_CHECKING:
     from rich.progress import Progress
     from typing_extensions import Self  # in typing from Python 3.11
@@ -31,20 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=int, default=0, help="0-based first frame (default 0)")
     parser.add_argument("--model", required=True, help="shipped name or path of a .safetensors")
     parser.add_argument("--output", required=True, help="folder, or a video's name ending in .mp4")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
-    parser.add_argument("--threads", type=int, help="CPU threads for the network")
+    add_tracker_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from siamkd_core.draw import EvenSample, draw_track
     from siamkd_core.errors import SiamkdError
     from siamkd_core.pick import parse_box, pick_box
-    from siamkd_core.tracker import load_tracker
     from siamkd_core.video import VideoWriter, open_source
 
     box = parse_box(args.box) if args.box else None
-    tracker = load_tracker(args.model, args.device, args.precision, args.threads)
+    tracker = load(args, args.model)
     with open_source(args.source) as source:
         frames = frames_from(source, args.start)
         first = next(frames, None)
