@@ -82,7 +82,9 @@ class EfficientNet(nn.Module):
     Args:
         widths: out-channels of the stem, of three stages or more, and of the neck. With three, C is
             the neck's width; with four or five, features of stride 16 stand behind those of stride
-            8, and C is twice as much; with six those of the sixth stage behind both.
+            8, and C is twice as much; with six those of the sixth stage behind both. Behind the
+            widths of all of the plan's stages and the neck's there may be the channels inside of
+            each block that expands them, in place of the plan's.
         plan: the stages.
 
     Attributes:
@@ -94,27 +96,36 @@ class EfficientNet(nn.Module):
     """
 
     def __init__(self, widths: Sequence[int], plan: Sequence[Stage] = STAGES) -> None:
-        if not FINE + 2 <= len(widths) <= len(plan) + 2 or any(w < 1 for w in widths):
+        outputs, inner = widths[: len(plan) + 2], widths[len(plan) + 2 :]
+        expanding = sum(stage.blocks for stage in plan if stage.expansion != 1)
+        fits = len(outputs) >= FINE + 2 and len(inner) in (0, expanding)
+        if not fits or any(w < 1 for w in widths):
             raise ValueError(
                 f"this EfficientNet has positive widths of its stem, of three to {len(plan)} "
-                f"stages and of its neck, got {tuple(widths)}"
+                f"stages and of its neck, and behind those of all none or {expanding} inside of "
+                f"its blocks, got {tuple(widths)}"
             )
         super().__init__()
         self.plan, self.stride = tuple(plan), 8
-        stem, *stages, neck = widths
+        stem, *stages, neck = outputs
+        given = iter(inner)
         short = len(stages) == SHORT
         self.stem = nn.Sequential(
             nn.Conv2d(3, stem, 3, 2, 1, bias=False), _norm(stem), nn.ReLU6(inplace=True)
         )
         self.stages = nn.ModuleList()
         for entering, leaving, stage in zip([stem, *stages], stages, plan, strict=False):
-            first = Block(entering, leaving, stage.expansion, stage.kernel, stage.stride)
-            blocks = stage.blocks - (short and len(self.stages) == SHORT - 1)
-            more = (
-                Block(leaving, leaving, stage.expansion, stage.kernel, 1, stage.dilation)
-                for _ in range(blocks - 1)
-            )
-            self.stages.append(nn.Sequential(first, *more))
+            count = stage.blocks - (short and len(self.stages) == SHORT - 1)
+            blocks = []
+            for number in range(count):
+                inputs, stride, dilation = (
+                    (leaving, 1, stage.dilation) if number else (entering, stage.stride, 1)
+                )
+                wide = None
+                if stage.expansion != 1:
+                    wide = next(given, None) or round(inputs * stage.expansion)
+                blocks.append(Block(inputs, leaving, wide, stage.kernel, stride, dilation))
+            self.stages.append(nn.Sequential(*blocks))
         ends = {FINE, min(COARSE, len(stages)), len(stages)}
         self.ends = tuple(sorted(ends))
         self.necks = nn.ModuleList(
@@ -150,7 +161,7 @@ class EfficientNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Inverted residual: expand, filter each channel, project.
+    """Inverted residual: expand to ``wide`` channels (None: not), filter each channel, project.
 
     Attributes:
         layers: convolution, norm and ReLU6 of each step; the last without the ReLU6, and without
@@ -161,19 +172,19 @@ class Block(nn.Module):
         self,
         inputs: int,
         outputs: int,
-        expansion: float,
+        wide: int | None,
         kernel: int,
         stride: int,
         dilation: int = 1,
     ) -> None:
         super().__init__()
         self.residual = stride == 1 and inputs == outputs
-        wide = round(inputs * expansion)
         expand = (
             (nn.Conv2d(inputs, wide, 1, bias=False), _norm(wide), nn.ReLU6(inplace=True))
-            if expansion > 1
+            if wide
             else ()
         )
+        wide = wide or inputs
         padding = dilation * (kernel // 2)
         self.layers = nn.Sequential(
             *expand,

@@ -54,7 +54,8 @@ class MobileNetV3(nn.Module):
     """(N, 3, H, W) float, BGR 0..255 -> (N, C, ceil(H / 16), ceil(W / 16)).
 
     Args:
-        widths: out-channels of the stem and of each block.
+        widths: out-channels of the stem and of each block; behind them there may be the channels
+            inside of each block that expands them, in place of the plan's.
         plan: the blocks.
 
     Attributes:
@@ -65,18 +66,23 @@ class MobileNetV3(nn.Module):
     def __init__(
         self, widths: Sequence[int] = MOBILENET_WIDTHS, plan: Sequence[Plan] = BLOCKS
     ) -> None:
-        if len(widths) != len(plan) + 1 or any(width < 1 for width in widths):
+        expanding = [block.expansion != 1 for block in plan]
+        outputs, inner = widths[: len(plan) + 1], widths[len(plan) + 1 :]
+        fits = len(outputs) == len(plan) + 1 and len(inner) in (0, sum(expanding))
+        if not fits or any(width < 1 for width in widths):
             raise ValueError(
-                f"this MobileNetV3 has positive widths of its stem and of {len(plan)} blocks, "
-                f"got {tuple(widths)}"
+                f"this MobileNetV3 has positive widths of its stem and of {len(plan)} blocks, and "
+                f"none or {sum(expanding)} inside of them, got {tuple(widths)}"
             )
         super().__init__()
-        self.channels = widths[-1]
+        self.channels = outputs[-1]
         self.stride = 16
+        given = iter(inner)
+        inside = [next(given, None) if expands else None for expands in expanding]
         self.stem = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.Hardswish()
         )
-        steps = zip(widths[:-1], widths[1:], plan, strict=True)
+        steps = zip(outputs[:-1], outputs[1:], plan, inside, strict=True)
         self.blocks = nn.Sequential(*(Block(*step) for step in steps))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -85,12 +91,13 @@ class MobileNetV3(nn.Module):
 
 
 class Block(nn.Module):
-    """Inverted residual: expand, filter each channel, weigh the channels, project."""
+    """Inverted residual: expand, filter each channel, weigh the channels, project; ``inside`` takes
+    the place of the plan's expansion."""
 
-    def __init__(self, inputs: int, outputs: int, plan: Plan) -> None:
+    def __init__(self, inputs: int, outputs: int, plan: Plan, inside: int | None = None) -> None:
         super().__init__()
         self.residual = plan.stride == 1 and inputs == outputs
-        wide = round(inputs * plan.expansion)
+        wide = inside or round(inputs * plan.expansion)
         activation = nn.Hardswish if plan.smooth else nn.ReLU
         filtered = nn.Sequential(
             nn.Conv2d(

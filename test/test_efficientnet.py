@@ -264,6 +264,25 @@ def test_folding_changes_nothing(bgr):
         assert torch.allclose(folded.embed(bgr), before, atol=1e-4)
 
 
+def test_widths_inside_of_the_blocks_take_the_place_of_the_plans(bgr):
+    plain = EfficientNet((*LITE0_WIDTHS, 8), SLIM)
+    inside = (48, 72, 72, 120, 80, 160, 160, 128, 179)
+    torch.manual_seed(0)
+    same = EfficientNet((*LITE0_WIDTHS, 8, *inside), SLIM)
+    same.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        assert torch.equal(same.eval()(bgr), plain.eval()(bgr))
+    # one that is as wide as what enters is an expansion all the same
+    other = EfficientNet((*LITE0_WIDTHS, 8, 16, *inside[1:]), SLIM)
+    first = other.stages[1][0].layers[0]  # type: ignore[index]
+    assert (first.in_channels, first.out_channels) == (16, 16)
+    for wrong in (inside[1:], (*inside, 9), (0, *inside[1:])):
+        with pytest.raises(ValueError, match="none or 9 inside of its blocks"):
+            EfficientNet((*LITE0_WIDTHS, 8, *wrong), SLIM)
+    with pytest.raises(ValueError, match="behind those of all"):
+        EfficientNet((*LITE0_WIDTHS[:-1], 8, *inside[:-1]), SLIM)
+
+
 def test_impossible_widths_and_sides_are_refused():
     with pytest.raises(ValueError, match="three to 5 stages"):
         EfficientNet((8, 8, 8, 8))

@@ -95,6 +95,22 @@ def test_channels_and_units_that_are_copies_go_and_the_others_do_their_part(full
     assert (half(unseen) - expected).std() > 0.1 * expected.std()
 
 
+@torch.no_grad()
+def test_widths_inside_of_the_blocks_take_the_place_of_the_plans(full):
+    inside = (64,) * 8
+    same = MobileNetV3((*WIDTHS, *inside), HALF)
+    assert count_parameters(same) == count_parameters(full)
+    prune_mobilenet(full, same, [crops(1)])
+    unseen, expected = crops(2), full(crops(2))
+    assert torch.allclose(same.eval()(unseen), expected, atol=1e-3 * expected.std())
+    slimmer = MobileNetV3((*WIDTHS, 8, *inside[1:]), HALF)
+    assert slimmer.blocks[1].layers[0][0].out_channels == 8  # type: ignore[index,union-attr]
+    prune_mobilenet(full, slimmer, [crops(1)])
+    for wrong in (inside[1:], (*inside, 8)):
+        with pytest.raises(ValueError, match="none or 8 inside of them"):
+            MobileNetV3((*WIDTHS, *wrong), HALF)
+
+
 def test_what_is_no_slimmer_form_is_named(full):
     for other in (
         MobileNetV3(WIDTHS, [BLOCKS[0], *(b._replace(expansion=5) for b in BLOCKS[1:])]),

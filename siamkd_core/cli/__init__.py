@@ -14,6 +14,7 @@ VERBS = (
     "inspect",
     "train",
     "distill",
+    "search",
     "import-weights",
     "export",
     "maps",
