@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 
 from siamkd_core.backend import Backend, TorchBackend
@@ -21,7 +22,8 @@ def make_backend(
 
     Args:
         name: one of :data:`BACKENDS`. ``auto`` is ``onnxruntime`` on a CPU, where it is installed
-            and computes in the precision that was asked for, else ``torch``.
+            and computes in the precision that was asked for, else ``torch``; that too, with a
+            warning, where it is installed and does not work.
         device, precision: see :mod:`siamkd_core.device`.
 
     Raises:
@@ -31,7 +33,13 @@ def make_backend(
     if name not in BACKENDS:
         raise ConfigError(f"unknown backend {name!r}; use {', '.join(BACKENDS)}")
     if name == "auto":
-        name = _fastest(device, precision)
+        if _graphs_serve(device, precision):
+            try:
+                return make_backend(network, "onnxruntime", "cpu", precision)
+            except Exception as error:
+                # whatever is wrong with it, PyTorch is there
+                warnings.warn(f"PyTorch runs the model: {error}", RuntimeWarning, stacklevel=2)
+        name = "torch"
     if name == "torch":
         return TorchBackend(network, device, precision)
     if device == "auto":
@@ -41,10 +49,13 @@ def make_backend(
             f"backend {name} runs on the CPU, but device {device} was asked for; use backend: "
             "torch for a GPU, or device: cpu"
         )
-    return GraphBackend(export_onnx(network), RUNTIMES[name](precision))
+    runtime = RUNTIMES[name](precision)
+    return GraphBackend(export_onnx(network), runtime)
 
 
-def _fastest(device: str, precision: str) -> str:
+def _graphs_serve(device: str, precision: str) -> bool:
     on_cpu = resolve_device(device).type == "cpu"
-    there = all(find_spec(package) for package in ("onnx", "onnxruntime"))
-    return "onnxruntime" if on_cpu and there and precision in ("auto", "float32") else "torch"
+    # a folder of that name in the working directory is found too, but has no origin
+    found = [find_spec(package) for package in ("onnx", "onnxruntime")]
+    there = all(one is not None and one.origin for one in found)
+    return on_cpu and there and precision in ("auto", "float32")

@@ -18,11 +18,12 @@ NOTES = """\
 MB is 10^6 bytes. Multiply-adds: the convolutions and the cross-correlation of one frame, all scales
 of the search; the exemplar's embedding is not in it. Peak memory: a process of its own for each
 model, loading it and tracking; on the CPU the highest resident memory less that of the same process
-after its imports, on CUDA the most that PyTorch had allocated. Frame: median time of one update,
-batch 1, as the tracker runs it, without an adapting exemplar; network: the part that the network
-takes. The models took turns in one run. Smaller: parameters of the first model over this one's;
-faster: its time per frame over this one's, median of the rounds. AUC and mean IoU: as an evaluation
-left them; a dash for a model without one, such as the fresh network of a recipe."""
+after its imports and a network of next to nothing, on CUDA the most that PyTorch had allocated.
+Frame: median time of one update, batch 1, as the tracker runs it, without an adapting exemplar;
+network: the part that the network takes. The models took turns in one run. Smaller: parameters of
+the first model over this one's; faster: its time per frame over this one's, median of the rounds.
+AUC and mean IoU: as an evaluation left them; a dash for a model without one, such as the fresh
+network of a recipe."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,16 @@ from siamkd_core.losses.adaptive_hard import adaptive_hard
 from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.sharing import decayed, sharing_gate
 from siamkd_core.losses.target_response import target_response
-from siamkd_core.modelfile import ModelCard, find_model, load_model, read_card
+from siamkd_core.modelfile import (
+    ModelCard,
+    check_backbone_takes,
+    find_model,
+    load_model,
+    read_card,
+)
 from siamkd_core.network import stride_of
 from siamkd_core.pair_task import PairTask
-from siamkd_core.pupil import Pupil, check_backbone_takes, fresh, sample
+from siamkd_core.pupil import Pupil, fresh, sample
 from siamkd_core.run import run
 from siamkd_core.task import Batch
 

@@ -20,7 +20,7 @@ from siamkd_core.checkpoint import Best, RunState, load_checkpoint
 from siamkd_core.display import Display, show
 from siamkd_core.distributed import any_process, from_first, rank, size
 from siamkd_core.engine_config import EngineConfig
-from siamkd_core.errors import ConfigError, SiamkdError
+from siamkd_core.errors import ConfigError, DivergedError, SiamkdError
 from siamkd_core.learner import Learner, weights_of
 from siamkd_core.runfolder import RunFolder
 from siamkd_core.schedule import learning_rate
@@ -166,7 +166,7 @@ def _check(losses: Mapping[str, float], step: int, folder: RunFolder | None) -> 
                 if folder and folder.saved
                 else ""
             )
-            raise SiamkdError(
+            raise DivergedError(
                 f"{name} became {value} in step {step}; {kept}lower lr or set clip_norm (or "
                 "--precision float32), and start again with another --output"
             )

@@ -25,3 +25,11 @@ class DataError(SiamkdError):
 
 class ModelFileError(SiamkdError):
     """A model file whose names, shapes, hash or card do not fit."""
+
+
+class DivergedError(SiamkdError):
+    """A loss that is not finite."""
+
+
+class ShapeError(SiamkdError):
+    """A student's shape that cannot be, or cannot be trained."""

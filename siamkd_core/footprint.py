@@ -1,31 +1,37 @@
 """Peak memory of tracking with one model, measured in a process of its own.
 
-``python -m siamkd_core.footprint`` is that process; it prints bytes.
+``python -m siamkd_core.footprint '["siamfc", "cpu", "auto", 2, "torch"]'`` is that process; it
+prints bytes.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from siamkd_core.backends import make_backend
 from siamkd_core.benchmark import BOX, picture
-from siamkd_core.cli.tracker_options import add_tracker_arguments, load
 from siamkd_core.errors import SiamkdError
 from siamkd_core.siamfc import SiamFC
+from siamkd_core.tracker import load_tracker
 
 UPDATES = 5
 TINY = (4, 4, 4, 4, 4)
 
 
-def peak_memory(model: str | Path, options: Sequence[str] = ()) -> int:
+def peak_memory(
+    model: str | Path,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    backend: str = "auto",
+) -> int:
     """Bytes that loading a model and tracking a few frames with it takes at most.
 
     CPU: the highest resident memory of a process that tracks, less that of the same process when
@@ -34,12 +40,13 @@ def peak_memory(model: str | Path, options: Sequence[str] = ()) -> int:
 
     Args:
         model: shipped name or path.
-        options: as the command line of ``siamkd track`` has them: ``--device cpu`` ...
+        device, precision, threads, backend: see :func:`siamkd_core.tracker.load_tracker`.
 
     Raises:
         SiamkdError: the process failed; says how.
     """
-    command = [sys.executable, "-m", "siamkd_core.footprint", str(model), *options]
+    options = [device, precision, threads, backend]
+    command = [sys.executable, "-m", "siamkd_core.footprint", json.dumps([str(model), *options])]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     done = subprocess.run(
         command, env=dict(os.environ, PYTHONPATH=path), capture_output=True, text=True
@@ -69,15 +76,14 @@ def cuda_peak() -> int:
 
 def main() -> None:
     """Track, and print the bytes."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("model")
-    add_tracker_arguments(parser)
-    args = parser.parse_args()
+    model, device, precision, threads, backend = json.loads(sys.argv[1])
+    if threads:
+        torch.set_num_threads(threads)
     image = picture()
     # what a runtime takes whatever it runs
-    make_backend(SiamFC(TINY), args.backend, args.device, args.precision)
+    make_backend(SiamFC(TINY), backend, device, precision)
     before = highest_resident()
-    tracker = load(args, args.model)
+    tracker = load_tracker(model, device, precision, threads, backend)
     tracker.init(image, BOX)
     for _ in range(UPDATES):
         tracker.update(image)

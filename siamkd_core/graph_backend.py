@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from siamkd_core.device import resolve_precision, short
 from siamkd_core.errors import ConfigError
 from siamkd_core.onnx_export import EXEMPLAR, KERNELS, SEARCH, Graphs
 
@@ -98,25 +97,27 @@ def onnxruntime(precision: str) -> Runtime:
 
 
 def openvino(precision: str) -> Runtime:
-    """OpenVINO's CPU plugin, float32 or bfloat16, with as many threads as PyTorch has.
+    """OpenVINO's CPU plugin, with as many threads as PyTorch has; float32, or bfloat16 where the
+    processor has it, which ``auto`` takes then.
 
     Raises:
         ConfigError: not installed, or another precision.
     """
     ov = _package("openvino")
-    dtype = resolve_precision(precision, torch.device("cpu"))
-    if dtype is torch.float16:
+    core = ov.Core()
+    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "auto":
+        precision = "bfloat16" if has_bfloat16 else "float32"
+    if precision != "float32" and not (precision == "bfloat16" and has_bfloat16):
         raise ConfigError(
-            "backend openvino computes in float32 or bfloat16 on the CPU, not in float16; use "
-            "precision: auto, or backend: torch"
+            f"backend openvino does not compute in {precision} on this processor, but in float32"
+            f"{' or bfloat16' if has_bfloat16 else ''}; use precision: auto, or backend: torch"
         )
-    hint = {torch.float32: "f32", torch.bfloat16: "bf16"}[dtype]
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
     }
-    core = ov.Core()
 
     def compile(graph: bytes) -> Run:
         model = core.compile_model(core.read_model(graph), "CPU", options)
@@ -130,7 +131,7 @@ def openvino(precision: str) -> Runtime:
 
         return run
 
-    return Runtime(f"OpenVINO {ov.get_version().split('-')[0]}", short(dtype), compile)
+    return Runtime(f"OpenVINO {ov.get_version().split('-')[0]}", precision, compile)
 
 
 RUNTIMES: Mapping[str, Callable[[str], Runtime]] = {
@@ -144,12 +145,12 @@ def _package(name: str):  # type: ignore[no-untyped-def]
     """An optional package.
 
     Raises:
-        ConfigError: it is not there; says how to get it.
+        ConfigError: it is not there, or broken; says how to get it.
     """
     try:
         return import_module(name)
-    except ImportError as error:
+    except Exception as error:  # one that was built for another NumPy raises anything
         raise ConfigError(
-            f"backend {name} needs packages that are not installed: pip install onnx {name} "
-            f"({error}); or use backend: torch"
+            f"{name} is missing or cannot be imported ({error}): pip install onnx {name}; beside "
+            'an apt ROS with "numpy<2" before the names'
         ) from error

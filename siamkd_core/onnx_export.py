@@ -70,7 +70,7 @@ def export_onnx(network: SiameseNetwork, metadata: Mapping[str, str] | None = No
     """Trace a network in eval mode on the CPU, float32; BatchNorms go into the convolutions.
 
     Args:
-        network: stays as it is.
+        network: is in eval mode then, and as it was otherwise.
         metadata: written into both models.
 
     Raises:
@@ -133,8 +133,9 @@ def _trace(
             )
         except (torch.onnx.errors.OnnxExporterError, ImportError, TypeError) as error:
             raise ConfigError(
-                f"this network cannot be exported to ONNX: {str(error).splitlines()[0]} "
-                f"(PyTorch {torch.__version__}; the package onnx is needed: pip install onnx)"
+                f"PyTorch {torch.__version__} cannot export this network to ONNX: "
+                f"{str(error).splitlines()[0]} The package onnx is needed: pip install onnx, "
+                'beside an apt ROS with "numpy<2" before it'
             ) from error
     return file.getvalue()
 

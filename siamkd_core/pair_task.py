@@ -15,9 +15,9 @@ from siamkd_core.device import short
 from siamkd_core.errors import SiamkdError
 from siamkd_core.family import family_of
 from siamkd_core.held_out import HeldOut
-from siamkd_core.modelfile import load_model, network_with, save_model
+from siamkd_core.modelfile import check_backbone_takes, load_model, network_with, save_model
 from siamkd_core.pairs import PairDataset, find_sources
-from siamkd_core.pupil import Pupil, check_backbone_takes
+from siamkd_core.pupil import Pupil
 from siamkd_core.recipe import RecipeConfig
 from siamkd_core.task import Validation
 

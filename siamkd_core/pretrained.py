@@ -43,6 +43,8 @@ def load_pretrained(network: nn.Module, images: Callable[[], Tensor]) -> dict[st
     widths = getattr(network, "widths", ())
     large = isinstance(backbone, EfficientNet) and backbone.plan == LITE2
     known = LITE2_WIDTHS if large else LITE0_WIDTHS
+    # without those inside of the blocks
+    widths = widths[: len(known) + 1]
     if not isinstance(backbone, EfficientNet) or widths[:-1] != known[: len(widths) - 1]:
         raise ConfigError(
             "pretrained weights are those of an EfficientNet-Lite0: backbone efficientnet with the "

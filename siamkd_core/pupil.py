@@ -18,7 +18,13 @@ from siamkd_core.efficientnet import PRUNED, EfficientNet
 from siamkd_core.errors import ConfigError
 from siamkd_core.family import images
 from siamkd_core.mobilenet import MobileNetV3
-from siamkd_core.modelfile import ModelCard, build_network, load_model, new_card
+from siamkd_core.modelfile import (
+    ModelCard,
+    build_network,
+    check_backbone_takes,
+    load_model,
+    new_card,
+)
 from siamkd_core.network import SiameseNetwork
 from siamkd_core.pairs import PairDataset, find_sources
 from siamkd_core.pixelwise_head import PixelwiseHead
@@ -186,15 +192,6 @@ def _features(source: SiameseNetwork, sample: Sample) -> tuple[Tensor, Tensor]:
         torch.cat([source.embed(chunk) for chunk in crops.split(CHUNK)]) for crops in sample
     )
     return exemplars, search
-
-
-def check_backbone_takes(card: ModelCard, size: int) -> None:
-    """Raise ConfigError unless the network takes search regions of this many pixels."""
-    if card.backbone.startswith("efficientnet") and size % 8 != 7:
-        raise ConfigError(
-            f"{card.name} has the backbone {card.backbone}, which takes search regions of 8k + 7 "
-            f"pixels only: set pairs.search_size to {size // 8 * 8 + 7}, not {size}"
-        )
 
 
 def _words(card: ModelCard) -> str:

@@ -66,7 +66,7 @@ def policy_loss(rewards: Sequence[float], baseline: float, log_probabilities: Te
 
     Args:
         rewards: R, of n proposals.
-        baseline: b, which does not depend on them.
+        baseline: b, which should not depend on them.
         log_probabilities: (n,) float32.
 
     Returns:

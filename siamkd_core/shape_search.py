@@ -7,16 +7,17 @@ The rewards are N2N's (Ashok et al., 2018), which the paper of our method takes 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from siamkd_core.config import to_mapping
 from siamkd_core.distill_config import DistillConfig, StudentConfig
-from siamkd_core.errors import ConfigError, ModelFileError
+from siamkd_core.engine_config import NEUTRAL
+from siamkd_core.errors import ConfigError, ShapeError, SiamkdError
 from siamkd_core.modelfile import write_atomically
 from siamkd_core.shape_policy import ShapePolicy, policy_loss
 
@@ -83,13 +84,15 @@ class Child:
 
     Attributes:
         shape: widths and head.
-        parameters: learnable values; 0 of a network that cannot be, or cannot start so.
+        parameters: learnable values; 0 of a network that cannot be.
         accuracy: on what the recipe holds out; None where it was not judged.
+        reason: why it cannot be; empty of others.
     """
 
     shape: Shape
     parameters: int
     accuracy: float | None = None
+    reason: str = ""
 
 
 class Step(NamedTuple):
@@ -111,11 +114,11 @@ class Judge(Protocol):
     """Says what a student is worth."""
 
     def parameters(self, student: StudentConfig) -> int:
-        """Learnable values; ModelFileError of a network that cannot be."""
+        """Learnable values; ShapeError of a network that cannot be."""
         ...
 
     def accuracy(self, student: StudentConfig) -> float:
-        """After a little distillation; ConfigError where it cannot start so."""
+        """After a little distillation; ShapeError where it cannot start so, or does not learn."""
         ...
 
 
@@ -185,23 +188,33 @@ def search(
     teacher: tuple[int, float],
     judge: Judge,
     folder: Path,
+    facts: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Search, update by update.
 
     Every child is noted in ``folder`` when it is judged, and none is judged twice. All else follows
-    from the seed, so a search that was interrupted runs through what is noted and goes on.
+    from the seed, so a search that was interrupted runs through what is noted and goes on; so does
+    one that is given more updates.
 
     Args:
         config, recipe: of the search, and of the student.
-        teacher: parameters and accuracy.
-        judge: see :data:`Judge`.
+        teacher: parameters and accuracy, above 0.
+        judge: see :class:`Judge`.
         folder: of the search.
+        facts: what else decides the accuracies, such as the precision.
 
     Raises:
         ConfigError: see :func:`the_student`; or the folder holds a search with other settings.
+        SiamkdError: the folder cannot be written.
     """
     student = the_student(config, recipe)
-    notes = _Notes(folder, {"search": to_mapping(config), "recipe": to_mapping(recipe)})
+    settings = {
+        "search": without(to_mapping(config), {"updates"}),
+        "recipe": without(to_mapping(recipe), NEUTRAL),
+        "teacher": teacher,
+        **(facts or {}),
+    }
+    notes = _Notes(folder, settings)
     full = [student.widths[place] for place in config.searched]
     full += [student.head.width] if config.head and student.head else []
     torch.manual_seed(config.seed)
@@ -232,6 +245,7 @@ def search(
                 value = limited(value, over, update, config.relax)
             children.append(child)
             rewards.append(value)
+        # nothing was there before the first update: its own
         before = seen or rewards
         baseline = sum(before) / len(before)
         seen = seen + rewards
@@ -245,51 +259,59 @@ def search(
 def _sized(judge: Judge, student: StudentConfig, shape: Shape) -> Child:
     try:
         return Child(shape, judge.parameters(student))
-    except ModelFileError:
-        return Child(shape, 0)
+    except ShapeError as error:
+        return Child(shape, 0, reason=str(error))
 
 
 def _judged(judge: Judge, student: StudentConfig, child: Child) -> Child:
     try:
         return replace(child, accuracy=judge.accuracy(student))
-    except ConfigError:
-        return replace(child, parameters=0)
+    except ShapeError as error:
+        return replace(child, parameters=0, reason=str(error))
+
+
+def without(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """The mapping but for some of its keys."""
+    return {key: value for key, value in values.items() if key not in keys}
 
 
 class _Notes:
     """The children judged so far, a line each."""
 
-    def __init__(self, folder: Path, settings: dict[str, object]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         path = folder / SETTINGS
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise ConfigError(
-                f"{folder} holds a search with other settings ({SETTINGS}); choose another folder, "
-                "or remove this one"
-            )
-        write_atomically(path, text.encode())
         self._path = folder / CHILDREN
         self._children: dict[Shape, Child] = {}
-        for line in (
-            self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        ):
-            try:
-                note = json.loads(line)
-            except ValueError:
-                break  # the last line of a search that was killed
-            shape = Shape(tuple(note["shape"][0]), note["shape"][1])
-            self._children[shape] = Child(shape, note["parameters"], note["accuracy"])
-        self._write()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if path.exists() and path.read_text(encoding="utf-8") != text:
+                raise ConfigError(
+                    f"{folder} holds a search with other settings ({SETTINGS}); choose another "
+                    "folder, or remove this one"
+                )
+            write_atomically(path, text.encode())
+            lines = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        for note in map(json.loads, lines.splitlines()):
+            widths, head = note.pop("shape")
+            shape = Shape(tuple(widths), head)
+            self._children[shape] = Child(shape, **note)
 
     def find(self, shape: Shape) -> Child | None:
         return self._children.get(shape)
 
     def add(self, child: Child) -> Child:
         self._children[child.shape] = child
-        self._write()
+        lines = (json.dumps(asdict(one)) + "\n" for one in self._children.values())
+        try:
+            write_atomically(self._path, "".join(lines).encode())
+        except OSError as error:
+            raise unwritable(self._path, error) from error
         return child
 
-    def _write(self) -> None:
-        lines = (json.dumps(asdict(child)) + "\n" for child in self._children.values())
-        write_atomically(self._path, "".join(lines).encode())
+
+def unwritable(path: Path, error: OSError) -> SiamkdError:
+    """The error for a file or folder that cannot be written."""
+    return SiamkdError(f"cannot write {path}: {error.strerror or error}")

@@ -18,7 +18,7 @@ from siamkd_core.crop import Square, exemplar_side
 from siamkd_core.device_pipeline import DevicePipeline
 from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image, check_image
-from siamkd_core.modelfile import ModelCard, load_model
+from siamkd_core.modelfile import ModelCard, check_backbone_takes, load_model
 from siamkd_core.network import SiameseNetwork
 from siamkd_core.pipeline import HostPipeline, Look, Pipeline
 from siamkd_core.search import Found, Known
@@ -77,9 +77,14 @@ class Tracker:
         backend: runs the network.
         card: of the model, for its family, the tracker's parameters and the score's calibration.
         pipeline: takes images to the backend; None: the one that suits its device.
+
+    Raises:
+        ConfigError: a search region that the backbone does not take.
     """
 
     def __init__(self, backend: Backend, card: ModelCard, pipeline: Pipeline | None = None) -> None:
+        # a graph has lost the backbone's own check
+        check_backbone_takes(card, card.tracker.search_size, "search_size")
         self.backend = backend
         self.card = card
         self.config = card.tracker

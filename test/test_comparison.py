@@ -129,10 +129,7 @@ def test_memory_is_that_of_the_model(tmp_path):
     widths = (96, 256, 384, 384, 256)
     network = SiamFC(widths)
     card = ModelCard("large", "siamfc", widths, count_parameters(network))
-    peak = peak_memory(
-        save_model(network, card, tmp_path),
-        ["--device", "cpu", "--precision", "float32", "--threads", "1", "--backend", "torch"],
-    )
+    peak = peak_memory(save_model(network, card, tmp_path), "cpu", "float32", 1, "torch")
     # the weights, and the first layer's output for three search regions of 255 px
     needed = 4 * (card.parameters + 3 * 96 * 123**2)
     # PyTorch, which is not counted, takes more than the upper bound
@@ -174,6 +171,29 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "twice" in capsys.readouterr().err
     assert main([*command, "--frames", "0"]) == 2
     assert main(["compare", "no_such_model"]) == 2
+
+
+def test_backends_side_by_side(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="the extra onnxruntime is not installed")
+    asked = []
+    monkeypatch.setattr(
+        "siamkd_core.footprint.peak_memory", lambda *given: asked.append(given) or 1_000_000
+    )
+    output = tmp_path / "costs.md"
+    command = ["compare", str(tiny_model(tmp_path)), "--rounds", "1", "--frames", "1"]
+    both = ["--backend", "torch", "--backend", "onnxruntime"]
+    where = ["--device", "cpu", "--precision", "float32", "--threads", "1"]
+    assert main([*command, *both, *where, "--output", str(output)]) == 0
+    text = output.read_text()
+    assert "|  | tiny, torch | tiny, onnxruntime |" in text
+    assert "CPU, 1 threads, float32; ONNX Runtime" in text and "backend: PyTorch" in text
+    assert "--backend torch --backend onnxruntime --threads 1" in text
+    assert [given[1:] for given in asked] == [
+        ("cpu", "float32", 1, "torch"),
+        ("cpu", "float32", 1, "onnxruntime"),
+    ]
+    assert main([*command, "--backend", "torch", "--backend", "torch"]) == 2
+    assert "a backend is named twice" in capsys.readouterr().err
 
 
 def test_a_recipe_stands_beside_the_models(tmp_path, capsys, monkeypatch):

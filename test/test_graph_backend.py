@@ -1,6 +1,9 @@
 """The ONNX graphs of a network, and the runtimes that run them, against the network itself."""
 
 import json
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from siamkd_core.modelfile import load_model
 from siamkd_core.onnx_export import as_images, export_onnx
 from siamkd_core.siamfc import SiamFC
 from siamkd_core.siamrpn import HeadConfig, SiamRPN
-from siamkd_core.tracker import load_tracker
+from siamkd_core.tracker import Tracker, load_tracker
 
 pytest.importorskip("onnx", reason="the graphs need the package onnx (extra onnxruntime)")
 SMALL = (4, 8, 8, 8, 4)
@@ -110,8 +113,36 @@ def test_auto_is_onnx_runtime_on_a_cpu_where_it_can_be(monkeypatch):
     assert chosen("bfloat16")["backend"].startswith("PyTorch")
     for package in ("onnx", "onnxruntime"):
         with monkeypatch.context() as patch:
-            patch.setattr(backends, "find_spec", lambda name, gone=package: name != gone or None)
+            patch.setattr(
+                backends,
+                "find_spec",
+                lambda name, gone=package: None if name == gone else find_spec(name),
+            )
             assert chosen()["backend"].startswith("PyTorch")
+
+
+def test_auto_does_without_what_does_not_work(monkeypatch, tmp_path, recwarn):
+    """Built for another NumPy, say; auto must not keep a robot from starting."""
+    runtime("onnxruntime")
+
+    def broken(package):
+        raise AttributeError("_ARRAY_API not found")
+
+    monkeypatch.setattr("siamkd_core.graph_backend.import_module", broken)
+    with pytest.warns(RuntimeWarning, match="PyTorch runs the model: .*_ARRAY_API not found"):
+        backend = make_backend(made("siamfc"), "auto", "cpu")
+    assert backend.describe()["backend"].startswith("PyTorch")
+    with pytest.raises(ConfigError, match="_ARRAY_API not found"):
+        make_backend(made("siamfc"), "onnxruntime", "cpu")
+    # a folder of that name, as one may call it, is no package
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "onnx").mkdir()
+    monkeypatch.setattr("sys.path", [""])
+    monkeypatch.delitem(sys.modules, "onnx")
+    assert find_spec("onnx") is not None
+    backend = make_backend(made("siamfc"), "auto", "cpu")
+    assert backend.describe()["backend"].startswith("PyTorch")
+    assert len(recwarn) == 0
 
 
 def test_what_a_backend_cannot_do_is_refused_with_what_can(monkeypatch):
@@ -119,7 +150,7 @@ def test_what_a_backend_cannot_do_is_refused_with_what_can(monkeypatch):
         make_backend(made("siamfc"), "tensorflow")
     with pytest.raises(ConfigError, match="float32 on the CPU, not in bfloat16"):
         make_backend(made("siamfc"), "onnxruntime", "cpu", "bfloat16")
-    with pytest.raises(ConfigError, match="unknown precision 'int3'"):
+    with pytest.raises(ConfigError, match="does not compute in int3 on this processor"):
         make_backend(made("siamfc"), "openvino", "cpu", "int3")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -136,7 +167,7 @@ def test_a_missing_package_is_named(name, monkeypatch):
         raise ImportError(f"No module named {package!r}")
 
     monkeypatch.setattr("siamkd_core.graph_backend.import_module", gone)
-    with pytest.raises(ConfigError, match=f"pip install onnx {name} .*backend: torch"):
+    with pytest.raises(ConfigError, match=f"{name} is missing .* pip install onnx {name}; "):
         make_backend(made("siamfc"), name, "cpu")
 
 
@@ -168,6 +199,14 @@ def moving_square():
         images.append(image)
         boxes.append(Box(x, 60, 40, 40))
     return images, boxes
+
+
+def test_a_search_region_that_the_backbone_does_not_take_is_refused_by_every_backend():
+    for name in ("torch", "onnxruntime"):
+        tracker = load_tracker("dstfc", "cpu", "float32", backend=name)
+        card = replace(tracker.card, tracker=replace(tracker.card.tracker, search_size=260))
+        with pytest.raises(ConfigError, match=r"8k \+ 7 pixels only: set search_size to 263"):
+            Tracker(tracker.backend, card)
 
 
 def test_exported_files_are_the_model_for_other_programs(tmp_path, capsys, rng):

@@ -1,6 +1,7 @@
 """The search for a student's shape: policy, rewards, resume, and the command."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,8 @@ from siamkd_core.cli import main
 from siamkd_core.config import load_yaml, to_mapping
 from siamkd_core.distill_config import DistillConfig, SharingConfig, StudentConfig
 from siamkd_core.efficientnet import EfficientNet
-from siamkd_core.errors import ConfigError, ModelFileError
+from siamkd_core.errors import ConfigError, ShapeError
+from siamkd_core.freeze import FreezeConfig
 from siamkd_core.modelfile import ModelCard, load_model, save_model
 from siamkd_core.shape_policy import ShapePolicy, policy_loss
 from siamkd_core.shape_search import (
@@ -140,12 +142,29 @@ def test_a_search_goes_on_where_it_was_interrupted(tmp_path):
     whole, first, second = Judge(), Judge(), Judge()
     steps = run(tmp_path / "whole", whole)
     list(islice(search(CONFIG, recipe_of(), (1000, 0.8), first, tmp_path / "parts"), 3))
-    notes = tmp_path / "parts" / "children.jsonl"
-    notes.write_text(notes.read_text() + '{"shape": [[8, 1')  # killed while it wrote
     again = run(tmp_path / "parts", second)
     assert again == steps
     assert first.asked and second.asked and first.asked + second.asked == whole.asked
     assert run(tmp_path / "parts", Judge(lambda _: 1 / 0)) == steps
+    # it goes on behind its end, too
+    longer = run(tmp_path / "parts", Judge(), replace(CONFIG, updates=8))
+    assert longer[:6] == steps and len(longer) == 8
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5])
+def test_it_may_be_interrupted_within_an_update(tmp_path, after):
+    class Stopped(Judge):
+        def accuracy(self, student):
+            if len(self.asked) == after:
+                raise KeyboardInterrupt
+            return super().accuracy(student)
+
+    whole, first, second = Judge(), Stopped(), Judge()
+    steps = run(tmp_path / "whole", whole)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", first)
+    assert run(tmp_path / "parts", second) == steps
+    assert first.asked + second.asked == whole.asked
 
 
 def test_another_search_in_the_same_folder_is_refused(tmp_path):
@@ -153,8 +172,16 @@ def test_another_search_in_the_same_folder_is_refused(tmp_path):
     kept = (tmp_path / "children.jsonl").read_text()
     with pytest.raises(ConfigError, match="search with other settings"):
         run(tmp_path, Judge(), replace(CONFIG, seed=1))
-    with pytest.raises(ConfigError, match="search with other settings"):
-        list(search(CONFIG, recipe_of(lr=0.5), (1000, 0.8), Judge(), tmp_path))
+    for recipe, teacher, facts in (
+        (recipe_of(lr=0.5), (1000, 0.8), {}),
+        (recipe_of(), (1000, 0.7), {}),
+        (recipe_of(), (1000, 0.8), {"precision": "bfloat16"}),
+    ):
+        with pytest.raises(ConfigError, match="search with other settings"):
+            list(search(CONFIG, recipe, teacher, Judge(), tmp_path, facts))
+    assert run(tmp_path, Judge()) == list(
+        search(CONFIG, recipe_of(workers=7), (1000, 0.8), Judge(), tmp_path)
+    )
     assert (tmp_path / "children.jsonl").read_text() == kept
 
 
@@ -177,17 +204,17 @@ def test_what_is_too_large_is_no_best_and_costs_no_time_in_the_end(tmp_path):
     assert len(judge.asked) <= 3  # those of the first update
 
 
-@pytest.mark.parametrize("error", [ConfigError, ModelFileError])
-def test_networks_that_cannot_be_are_no_end(tmp_path, error):
+@pytest.mark.parametrize("which", ["parameters", "accuracy"])
+def test_networks_that_cannot_be_are_no_end(tmp_path, which):
     class Odd(Judge):
         def parameters(self, student):
-            if error is ModelFileError and student.widths[0] == 2:
-                raise error("even widths")
+            if which == "parameters" and student.widths[0] == 2:
+                raise ShapeError("even widths")
             return super().parameters(student)
 
         def accuracy(self, student):
             if student.widths[0] == 2:
-                raise error("not slimmer")
+                raise ShapeError("even widths")
             return super().accuracy(student)
 
     steps = run(tmp_path, Odd(), replace(CONFIG, updates=10))
@@ -198,6 +225,11 @@ def test_networks_that_cannot_be_are_no_end(tmp_path, error):
     ]
     assert {odd for odd, _ in rewards} == {True, False}
     assert all((value == -1) == odd for odd, value in rewards)
+    reasons = {child.reason for step in steps for child in step.children}
+    assert reasons == {"", "even widths"}
+    # it is noted, and not tried again
+    if which == "accuracy":
+        assert run(tmp_path, Judge(lambda _: 1 / 0), replace(CONFIG, updates=10)) == steps
 
 
 @pytest.mark.parametrize(
@@ -278,10 +310,12 @@ def test_the_command_leaves_a_recipe_of_the_best(tmp_path, data, teacher, capsys
     assert (best.epochs, best.pairs_per_epoch) == (3, 8)
     assert f"{load_model(teacher)[1].parameters:,}" in printed and "next: siamkd distill" in printed
     assert (output / "search.png").read_bytes().startswith(b"\x89PNG")
-    assert not (output / "child").exists()
-    before = (output / "children.jsonl").stat().st_mtime_ns, (output / "best.yaml").read_bytes()
-    assert main(command) == 0
-    assert (output / "best.yaml").read_bytes() == before[1]
+    assert not list(output.glob("child_*"))
+    before = [(output / name).read_bytes() for name in ("children.jsonl", "best.yaml")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("siamkd_core.shape_judge.ShapeJudge.accuracy", lambda *_: 1 / 0)
+        assert main(command) == 0
+    assert before == [(output / name).read_bytes() for name in ("children.jsonl", "best.yaml")]
     arguments = ["--data", str(data), "--device", "cpu", "--dry-run"]
     assert main(["distill", str(output / "best.yaml"), *arguments]) == 0
 
@@ -301,6 +335,47 @@ def test_the_command_says_what_is_wrong(tmp_path, data, teacher, capsys):
     assert "no model 'nobody'" in told(small, students=start)
     assert "no student kept to max_parameters: 10" in told(replace(small, max_parameters=10))
     assert (tmp_path / "found" / "search.png").exists()
+    unknown = (FreezeConfig(("backbone.nolayer",), 1),)
+    assert "freeze: no layer backbone.nolayer" in told(replace(small, pairs=4), freeze=unknown)
+
+
+def test_a_student_that_diverges_is_worth_nothing(tmp_path, data, teacher, capsys):
+    config = replace(CONFIG, searched=(1,), ratios=(1.0,), updates=1, rollouts=1, pairs=8)
+    path = write_search(tmp_path, teacher, config, lr=1e30, lr_end=1e29)
+    output = tmp_path / "found"
+    command = ["search", str(path), "--data", str(data), "--output", str(output)]
+    assert main([*command, "--device", "cpu"]) == 2
+    assert "no student could be: loss" in capsys.readouterr().err
+    assert not list(output.glob("child_*"))
+    (note,) = map(json.loads, (output / "children.jsonl").read_text().splitlines())
+    assert note["accuracy"] is None and "became nan" in note["reason"]
+
+
+def test_a_student_goes_on_where_it_was_interrupted(tmp_path, data, teacher, monkeypatch):
+    config = replace(CONFIG, searched=(1,), ratios=(0.5,), updates=1, rollouts=1, pairs=8)
+    path = write_search(tmp_path, teacher, config)
+    command = ["--data", str(data), "--device", "cpu", "--precision", "float32", "--threads", "1"]
+    output = tmp_path / "found"
+    # asked before the student and after each of its two steps
+    asked = iter([False, True])
+    with monkeypatch.context() as patch:
+        patch.setattr("siamkd_core.interrupt.stop_on_signals", lambda: nullcontext(asked.__next__))
+        assert main(["search", str(path), *command, "--output", str(output)]) == 130
+    (left,) = output.glob("child_*")
+    assert (left / "checkpoint.pt").exists()
+    assert main(["search", str(path), *command, "--output", str(output)]) == 0
+    assert main(["search", str(path), *command, "--output", str(tmp_path / "whole")]) == 0
+    notes = [(tmp_path / name / "children.jsonl").read_text() for name in ("found", "whole")]
+    assert notes[0] == notes[1]
+    assert not list(output.glob("child_*"))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, data, teacher, capsys):
+    path = write_search(tmp_path, teacher, replace(CONFIG, searched=(1,), updates=1))
+    (tmp_path / "file").write_text("")
+    command = ["search", str(path), "--data", str(data), "--device", "cpu"]
+    assert main([*command, "--output", str(tmp_path / "file" / "found")]) == 2
+    assert f"cannot write {tmp_path / 'file' / 'found'}" in capsys.readouterr().err
 
 
 def test_the_search_of_the_repository_is_read():

@@ -15,9 +15,15 @@ from siamkd_core.efficientnet import PRUNED
 from siamkd_core.errors import ConfigError, SiamkdError
 from siamkd_core.evaluate import run_sequence
 from siamkd_core.family import family_of
-from siamkd_core.modelfile import find_model, load_model, read_card, save_model
+from siamkd_core.modelfile import (
+    check_backbone_takes,
+    find_model,
+    load_model,
+    read_card,
+    save_model,
+)
 from siamkd_core.pairs import PairDataset, find_sources
-from siamkd_core.pupil import Sample, check_backbone_takes, fresh
+from siamkd_core.pupil import Sample, fresh
 from siamkd_core.sequences import read_sequence
 from siamkd_core.siamrpn import HeadConfig, SiamRPN
 from siamkd_core.siamrpn_family import SiamRPNFamily

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siamkd_core.cli.tracker_options import add_tracker_arguments, load
 from siamkd_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--draws", type=int, default=300, help="looks of each kind, at most")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_tracker_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,13 +35,12 @@ def run(args: argparse.Namespace) -> int:
     from siamkd_core.evaluate import choose_sequences
     from siamkd_core.modelfile import find_model, read_card, write_card
     from siamkd_core.sequences import read_sequences
-    from siamkd_core.tracker import load_tracker
 
     if args.draws < 10:
         raise ConfigError("a calibration needs at least 10 --draws")
     sequences = choose_sequences(read_sequences(args.folder), args.sequences)
     path = find_model(args.model)
-    tracker = load_tracker(path, args.device)
+    tracker = load(args, path)
     result: Calibration | None = None
     with Progress() as progress:
         bar = progress.add_task("calibrate", total=args.draws)

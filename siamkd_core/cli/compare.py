@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siamkd_core.cli.tracker_options import add_tracker_arguments, load, words
+from siamkd_core.cli.tracker_options import add_tracker_arguments, words
 
 if TYPE_CHECKING:
     from siamkd_core.accuracy import Accuracy
@@ -82,17 +82,19 @@ def compare(args: argparse.Namespace, paths: list[str], untrained: frozenset[str
     from siamkd_core.errors import ConfigError
     from siamkd_core.footprint import peak_memory
     from siamkd_core.modelfile import tell_apart
+    from siamkd_core.tracker import load_tracker
 
-    each = list(dict.fromkeys(args.backend))
+    backends = args.backend or ["auto"]
     found = dict(zip(tell_apart(paths), paths, strict=True))
-    if len(found) < len(paths) or len(each) < len(args.backend):
+    if len(found) < len(paths) or len(set(backends)) < len(backends):
         raise ConfigError("a model or a backend is named twice; each can be compared once")
-    models, options, trackers = {}, {}, {}
+    options = (args.device, args.precision, args.threads)
+    models, trackers, by = {}, {}, {}
     for short, model in found.items():
-        for backend in each:
-            name = short if len(each) == 1 else f"{short}, {backend}"
-            one = argparse.Namespace(**{**vars(args), "backend": backend})
-            models[name], options[name], trackers[name] = model, words(one), load(one, model)
+        for backend in backends:
+            name = short if len(backends) == 1 else f"{short}, {backend}"
+            models[name], by[name] = model, backend
+            trackers[name] = load_tracker(model, *options, backend)
     known = {
         name: None if models[name] in untrained else accuracy(args, one.card)
         for name, one in trackers.items()
@@ -100,7 +102,7 @@ def compare(args: argparse.Namespace, paths: list[str], untrained: frozenset[str
     if (args.plot or args.record or args.results) and not any(known.values()):
         raise ConfigError(no_accuracy([one.card for one in trackers.values()]))
     fixed = {name: complexity(model) for name, model in models.items()}
-    memory = {name: peak_memory(model, options[name]) for name, model in models.items()}
+    memory = {name: peak_memory(model, *options, by[name]) for name, model in models.items()}
     with Progress() as progress:
         bar = progress.add_task("time per frame", total=args.rounds)
         timings = measure(trackers, args.rounds, args.frames, lambda: progress.advance(bar))
@@ -170,9 +172,9 @@ def environment(trackers: dict[str, Tracker]) -> dict[str, str]:
 
     height, width = picture().shape[:2]
     configs = {name: tracker.card.tracker for name, tracker in trackers.items()}
-    described = [tracker.backend.describe() for tracker in trackers.values()]
+    backends = [", ".join(tracker.backend.describe().values()) for tracker in trackers.values()]
     return {
-        **{key: "; ".join(dict.fromkeys(one[key] for one in described)) for key in described[0]},
+        "backend": "; ".join(dict.fromkeys(backends)),
         "processor": f"{processor()}, {os.cpu_count()} logical CPUs",
         "code": f"siamkd {__version__}, Python {platform.python_version()}, "
         f"OpenCV {cv2.__version__}, {platform.system()}",

@@ -30,10 +30,10 @@ def run(args: argparse.Namespace) -> int:
     import torch
     import yaml
     from rich.console import Console
-    from rich.progress import Progress
 
     from siamkd_core.cli.run_options import source_commit
     from siamkd_core.config import load_yaml, to_mapping
+    from siamkd_core.device import processor, resolve_device, resolve_precision, short
     from siamkd_core.distill import with_teacher
     from siamkd_core.distill_config import DistillConfig
     from siamkd_core.errors import SiamkdError
@@ -41,7 +41,13 @@ def run(args: argparse.Namespace) -> int:
     from siamkd_core.modelfile import write_atomically
     from siamkd_core.shape_judge import ShapeJudge
     from siamkd_core.shape_picture import plot
-    from siamkd_core.shape_search import ShapeSearchConfig, search, the_student, with_shape
+    from siamkd_core.shape_search import (
+        ShapeSearchConfig,
+        search,
+        the_student,
+        unwritable,
+        with_shape,
+    )
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -49,8 +55,19 @@ def run(args: argparse.Namespace) -> int:
     recipe = with_teacher(load_yaml(DistillConfig, config.recipe))
     student, folder = the_student(config, recipe), Path(args.output)
     steps: list[Step] = []
-    with stop_on_signals() as stop, Progress() as progress:
-        bar = progress.add_task("the teacher", total=config.updates)
+    device = resolve_device(args.device)
+    facts = {
+        "data": str(Path(args.data).resolve()),
+        "device": processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "precision": short(resolve_precision(args.precision, device)),
+    }
+    console = Console()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    # a line an update and no bar: a student that learns has one of its own
+    with stop_on_signals() as stop:
         judge = ShapeJudge(
             recipe,
             student,
@@ -62,24 +79,36 @@ def run(args: argparse.Namespace) -> int:
             source_commit(),
             stop,
         )
-        for step in search(config, recipe, judge.teacher, judge, folder):
+        for step in search(config, recipe, judge.teacher, judge, folder, facts):
             steps.append(step)
-            progress.update(bar, completed=step.number, description=told(step))
-            if stop():
-                raise KeyboardInterrupt
-    write_atomically(folder / PICTURE, plot(steps, judge.teacher, config.max_parameters))
+            line = f"update {step.number}/{config.updates}: {told(step)}"
+            console.print(line, highlight=False, soft_wrap=True)
     best = steps[-1].best
+    files = {PICTURE: plot(steps, judge.teacher, config.max_parameters)}
+    if best is not None:
+        found = replace(recipe, students=(with_shape(student, best.shape),))
+        files[BEST] = yaml.safe_dump(to_mapping(found), sort_keys=False).encode()
+    try:
+        for name, data in files.items():
+            write_atomically(folder / name, data)
+    except OSError as error:
+        raise unwritable(folder, error) from error
     if best is None:
-        raise SiamkdError(
-            f"no student kept to max_parameters: {config.max_parameters:,}; allow more, more "
-            f"updates, or smaller ratios ({folder / PICTURE} shows what was tried)"
-        )
-    found = replace(recipe, students=(with_shape(student, best.shape),))
-    text = yaml.safe_dump(to_mapping(found), sort_keys=False)
-    write_atomically(folder / BEST, text.encode())
-    Console().print(table(steps, judge.teacher, config.max_parameters))
+        raise SiamkdError(nothing_found(steps, config.max_parameters))
+    console.print(table(steps, judge.teacher, config.max_parameters))
     print(f"next: siamkd distill {folder / BEST} --data {args.data} --output ...")
     return 0
+
+
+def nothing_found(steps: list[Step], limit: int) -> str:
+    """Why there is no best student, and what to do."""
+    reasons = [child.reason for step in steps for child in step.children if child.reason]
+    if limit and any(child.parameters > limit for step in steps for child in step.children):
+        return (
+            f"no student kept to max_parameters: {limit:,}; allow more, more updates, or smaller "
+            f"ratios ({PICTURE} shows what was tried)"
+        )
+    return f"no student could be: {reasons[-1] if reasons else 'none was judged'}"
 
 
 def told(step: Step) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siamkd_core.cli.tracker_options import add_tracker_arguments, load
 from siamkd_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="try this set (others at their defaults) instead of random ones; may be repeated",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_tracker_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +47,6 @@ def run(args: argparse.Namespace) -> int:
     from siamkd_core.evaluate import choose_sequences
     from siamkd_core.modelfile import find_model, read_card, write_card
     from siamkd_core.sequences import read_sequences
-    from siamkd_core.tracker import load_tracker
     from siamkd_core.tune import anchored, parse_candidate, propose, try_config
 
     if args.trials < 1 or args.anchors < 1 or args.frames < 2:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if not names:
         raise ConfigError(f"no sequence in {args.folder} has a target in two of its images")
     path = find_model(args.model)
-    tracker = load_tracker(path, args.device)
+    tracker = load(args, path)
     kind = type(tracker.config)
     configs = [parse_candidate(text, kind) for text in args.candidate] or [
         propose(kind(), trial, args.seed) for trial in range(args.trials)
