@@ -72,6 +72,18 @@ def test_the_best_trial_goes_to_the_card_and_a_second_call_resumes(tmp_path, tin
     capsys.readouterr()
 
 
+def test_a_trial_counts_for_the_same_targets_only(tmp_path, tiny_model, capsys):
+    for folder, step in (("data", 2.0), ("other", 3.0)):
+        write_sequence(tmp_path / folder / "one", moving_boxes(6, step=step))
+    tried = []
+    for folder in ("data", "other", "data"):
+        assert main(["tune", str(tiny_model), str(tmp_path / folder), "--trials", "1"]) == 0
+        tried.append(read_card(tiny_model).measured["tuning"]["mean_iou"])
+    assert tried[0] == tried[2] != tried[1]
+    assert len(tiny_model.with_name("tiny_tuning.jsonl").read_text().splitlines()) == 2
+    capsys.readouterr()
+
+
 def test_candidates_take_the_place_of_random_sets(tmp_path, tiny_model, capsys):
     write_sequence(tmp_path / "data" / "one", moving_boxes(4))
     call = ["tune", str(tiny_model), str(tmp_path / "data"), "--device", "cpu"]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from siamkd_core.cli.evaluate import identity
 from siamkd_core.cli.tracker_options import add_tracker_arguments, load
 from siamkd_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from siamkd_core.sequences import Sequence
     from siamkd_core.tracker_config import RpnTrackerConfig, TrackerConfig
 
 HELP = "choose a calibrated model's tracker parameters; writes its card, resumes"
@@ -63,15 +67,14 @@ def run(args: argparse.Namespace) -> int:
     configs = [parse_candidate(text, kind) for text in args.candidate] or [
         propose(kind(), trial, args.seed) for trial in range(args.trials)
     ]
-    # Trials already made, by the settings that decide them: an interrupted search goes on.
+    # Trials already made, by what decides them: an interrupted search goes on.
     log = path.with_name(f"{path.stem}_tuning.jsonl")
-    score = tracker.card.score
-    setting = [
-        tracker.card.sha256,
-        names,
-        args.frames,
-        None if score is None else to_mapping(score),
-    ]
+    # the tracker's own parameters are what is tried
+    setting = {
+        **identity(tracker),
+        "parameters": to_mapping(tracker.card)["score"],
+        "runs": digest(run for runs in sequences for run in runs),
+    }
     done = _read_log(log, setting)
     console = Console()
     with Progress(console=console) as progress:
@@ -105,7 +108,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read_log(log: Path, setting: list[object]) -> dict[str, float]:
+def digest(runs: Iterable[Sequence]) -> str:
+    """Hash of which images runs consist of, and of where the target is in them."""
+    found = hashlib.sha256()
+    for run in runs:
+        found.update(
+            "\0".join([run.name, *(str(frame.resolve()) for frame in run.frames)]).encode()
+        )
+        found.update(run.boxes.tobytes())
+    return found.hexdigest()[:12]
+
+
+def _read_log(log: Path, setting: dict[str, Any]) -> dict[str, float]:
     if not log.is_file():
         return {}
     done = {}
