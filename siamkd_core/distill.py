@@ -15,6 +15,7 @@ from siamkd_core.device import resolve_precision, short
 from siamkd_core.distill_config import DistillConfig, StudentConfig, TermsConfig
 from siamkd_core.errors import ConfigError
 from siamkd_core.family import Answer, family_of
+from siamkd_core.harder import harder
 from siamkd_core.losses.adaptive_hard import adaptive_hard
 from siamkd_core.losses.baselines import feature_matching
 from siamkd_core.losses.sharing import decayed, sharing_gate
@@ -157,12 +158,13 @@ class DistillTask(PairTask):
         with torch.no_grad():
             teacher = self.teaching.answer(self.teacher, batch)
             truth = self.family.hard_loss(teacher, batch)
-        answers = {name: self.family.answer(networks[name], batch) for name in self.cards}
+        seen, alike = harder(batch, self.config.harder, self.config.seed)
+        answers = {name: self.family.answer(networks[name], seen) for name in self.cards}
         hard = {name: self.family.hard_loss(one, batch) for name, one in answers.items()}
         parts = {}
         for name, student in self.students.items():
             terms = self._terms(
-                name, networks[name], answers[name], hard[name], teacher, truth, batch
+                name, networks[name], answers[name], hard[name], teacher, truth, batch, alike
             )
             if self.config.providers(student):
                 shared = self._shared(student, answers, hard, truth, batch)
@@ -181,9 +183,10 @@ class DistillTask(PairTask):
         teacher: Answer,
         truth: Tensor,
         batch: Batch,
+        alike: Tensor,
     ) -> dict[str, tuple[float, Tensor]]:
         """Weight and mean of each term that is in use; ``hard`` and ``truth`` (N,) are the losses
-        of student and teacher against the truth."""
+        of student and teacher against the truth, ``alike`` (N,) is 1 where both see the same."""
         config = self.config.terms(self.students[name])
         ours, theirs = on_one_grid(student, teacher)
         made: dict[str, tuple[float, Callable[[], Tensor]]] = {
@@ -200,13 +203,14 @@ class DistillTask(PairTask):
             ),
             "target_response": (
                 config.target_response,
-                lambda: target_response(
-                    ours.exemplar, ours.search, theirs.exemplar, theirs.search
+                lambda: (
+                    alike
+                    * target_response(ours.exemplar, ours.search, theirs.exemplar, theirs.search)
                 ).mean(),
             ),
             "feature_matching": (
                 config.feature_matching,
-                lambda: _match(self._adapter(name, network), ours, theirs).mean(),
+                lambda: _match(self._adapter(name, network), ours, theirs, alike).mean(),
             ),
             "stranger": (
                 self.config.stranger_weight,
@@ -299,10 +303,11 @@ def _between(answer: Answer) -> Answer:
     return answer._replace(exemplar=exemplar, search=search)
 
 
-def _match(adapter: nn.Module | None, student: Answer, teacher: Answer) -> Tensor:
-    """(N,) distance of the features of exemplar and search region, the mean of both."""
+def _match(adapter: nn.Module | None, student: Answer, teacher: Answer, alike: Tensor) -> Tensor:
+    """(N,) distance of the features of exemplar and search region, the mean of both; an exemplar
+    that the student sees otherwise has none (``alike`` (N,) is 0)."""
     ours = student.exemplar.float(), student.search.float()
     if adapter is not None:
         ours = adapter(ours[0]), adapter(ours[1])
-    exemplar = feature_matching(ours[0], teacher.exemplar)
+    exemplar = alike * feature_matching(ours[0], teacher.exemplar)
     return (exemplar + feature_matching(ours[1], teacher.search)) / 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from siamkd_core.errors import ConfigError
+from siamkd_core.harder import HarderConfig
 from siamkd_core.recipe import RecipeConfig, check_model_name, check_start
 from siamkd_core.siamrpn import HeadConfig
 
@@ -156,6 +157,8 @@ class DistillConfig(RecipeConfig):
         students: trained side by side on the same pairs.
         losses: their terms, of those that have none of their own.
         sharing: between the students; needs two of them.
+        harder: what the students see otherwise than the teacher. Terms that compare exemplars
+            leave those out.
     """
 
     teacher: str = ""
@@ -164,6 +167,7 @@ class DistillConfig(RecipeConfig):
     students: tuple[StudentConfig, ...] = ()
     losses: TermsConfig = field(default_factory=TermsConfig)
     sharing: SharingConfig = field(default_factory=SharingConfig)
+    harder: HarderConfig = field(default_factory=HarderConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
