@@ -1,11 +1,12 @@
 """Make the score a probability: fit it on targets that are there and targets that are not.
 
-A response map always has a highest place, so its value alone says nothing about presence. The
-calibration asks the tracker itself, on sequences it was not trained on: from a place near the true
-target (right if the found box overlaps the truth by half or more); in the same frame after the
-target was covered with what lies beside it (`siamkd_core.vanish`); and on the frames of another
-sequence. A tracker that lost its target looks at the place where it was far more often than at
-another scene, and is far surer of itself there: what it sees is in part what its exemplar shows.
+A response map always has a highest place, so its value alone says little about presence; how much
+what is found there looks like the target says more. The calibration weighs the two. It asks the
+tracker itself, on sequences it was not trained on: from a place near the true target (right if the
+found box overlaps the truth by half or more); in the same frame after the target was covered with
+what lies beside it (`siamkd_core.vanish`); and on the frames of another sequence. A tracker that
+lost its target looks at the place where it was far more often than at another scene, and is far
+surer of itself there: what it sees is in part what its exemplar shows.
 """
 
 from __future__ import annotations
@@ -33,33 +34,41 @@ class Calibration:
     """A fitted score and how well it separates.
 
     Attributes:
-        score: slope and bias.
+        score: weights and bias.
         values: (N,) float64 response logits at the chosen place.
+        likenesses: (N,) float64 of what is there to the target.
         present: (N,) bool, the chosen box overlaps the target by at least half.
         gone: (N,) bool, a look at the target's own scene after it had gone.
     """
 
     score: ScoreConfig
     values: FloatArray
+    likenesses: FloatArray
     present: np.ndarray
     gone: np.ndarray
 
     @property
     def roc_auc(self) -> float:
-        """Probability that a present target has the higher value than an absent one."""
-        return roc_auc(self.values, self.present)
+        """Probability that a present target has the higher score than an absent one."""
+        return roc_auc(self.logits, self.present)
 
     @property
     def roc_auc_gone(self) -> float:
         """The same against the looks at scenes that the target had gone from; nan if there were
         none."""
         looks = self.present | self.gone
-        return roc_auc(self.values[looks], self.present[looks]) if self.gone.any() else float("nan")
+        return roc_auc(self.logits[looks], self.present[looks]) if self.gone.any() else float("nan")
 
     @property
     def scores(self) -> FloatArray:
-        """(N,) float64, the values as the fitted score gives them."""
-        return np.asarray(1 / (1 + np.exp(-(self.score.slope * self.values + self.score.bias))))
+        """(N,) float64, what the fitted score says of each look."""
+        return np.asarray(1 / (1 + np.exp(-self.logits)))
+
+    @property
+    def logits(self) -> FloatArray:
+        """(N,) float64, the same before the logistic, which rounds to 1 what is far above 0."""
+        fit = self.score
+        return np.asarray(fit.slope * self.values + fit.likeness * self.likenesses + fit.bias)
 
 
 class OperatingPoint(NamedTuple):
@@ -110,12 +119,13 @@ def calibrate(
     if len(folders) < 2:
         raise DataError("a calibration needs at least two videos, so that a target can be absent")
     rng = np.random.default_rng(seed)
-    values, found, gone = [], [], []
+    values, likenesses, found, gone = [], [], [], []
 
     def look(place: Box, image: Image, kind: bool) -> Box:
         tracker.move_to(place)
         track = tracker.update(image, learn=False)
         values.append(track.value)
+        likenesses.append(tracker.alike(image, track.box))
         gone.append(kind)
         return track.box
 
@@ -142,36 +152,57 @@ def calibrate(
         look(away, read_image(b.frames[y]), False)
         found.append(False)
         yield draw + 1, None
-    seen, labels = np.array(values), np.array(found)
+    seen, alike, labels = np.array(values), np.array(likenesses), np.array(found)
     if labels.all() or not labels.any():
         raise DataError("every look found the same answer; is this model trained at all?")
-    score = fit_logistic(seen, labels)
+    score = fit_score(seen, alike, labels)
     if score.slope <= 0:
         raise DataError("a higher response means a target less often; this model is not trained")
-    yield draws, Calibration(score, seen, labels, np.array(gone))
+    yield draws, Calibration(score, seen, alike, labels, np.array(gone))
 
 
-def fit_logistic(values: FloatArray, labels: np.ndarray, steps: int = 50) -> ScoreConfig:
-    """Maximum likelihood of ``P(label) = sigmoid(slope * value + bias)``, both classes weighing
-    the same; targets are smoothed as by Platt (1999), so separable values stay finite.
+def fit_score(values: FloatArray, likenesses: FloatArray, labels: np.ndarray) -> ScoreConfig:
+    """The score of both; of the values alone where a greater likeness does not speak for a target,
+    or all weight would go to it.
 
     Args:
-        values: (N,) float64.
+        values, likenesses: (N,) float64.
         labels: (N,) bool, both kinds present.
     """
-    mean, spread = values.mean(), values.std() + 1e-12
-    x = np.stack([(values - mean) / spread, np.ones_like(values)], axis=1)
+    (slope, likeness), bias = fit_logistic(np.stack([values, likenesses], 1), labels)
+    if likeness > 0 and slope > 0:
+        return ScoreConfig(slope, bias, likeness)
+    (slope,), bias = fit_logistic(values[:, None], labels)
+    return ScoreConfig(slope, bias)
+
+
+def fit_logistic(
+    features: FloatArray, labels: np.ndarray, steps: int = 50
+) -> tuple[list[float], float]:
+    """Maximum likelihood of ``P(label) = sigmoid(weights . features + bias)``, both classes
+    weighing the same; targets are smoothed as by Platt (1999), so separable values stay finite.
+
+    Args:
+        features: (N, F) float64.
+        labels: (N,) bool, both kinds present.
+        steps: of Newton's method.
+
+    Returns:
+        the F weights, and the bias.
+    """
+    mean, spread = features.mean(0), features.std(0) + 1e-12
+    x = np.concatenate([(features - mean) / spread, np.ones((len(features), 1))], axis=1)
     positives, negatives = labels.sum(), (~labels).sum()
     target = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     weight = np.where(labels, 0.5 / positives, 0.5 / negatives)
-    beta: FloatArray = np.zeros(2)
+    beta: FloatArray = np.zeros(x.shape[1])
     for _ in range(steps):
         p = 1 / (1 + np.exp(-x @ beta))
         gradient = x.T @ (weight * (p - target))
-        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + 1e-9 * np.eye(2)
+        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + 1e-9 * np.eye(len(beta))
         beta = beta - np.linalg.solve(hessian, gradient)
-    slope = float(beta[0] / spread)
-    return ScoreConfig(slope, float(beta[1] - slope * mean))
+    weights = beta[:-1] / spread
+    return weights.tolist(), float(beta[-1] - weights @ mean)
 
 
 def roc_auc(values: FloatArray, labels: np.ndarray) -> float:

@@ -1,7 +1,8 @@
-"""From an image to a place without leaving the device: one upload, one wait a frame.
+"""From an image to a place without leaving the device: one upload, and one wait a look.
 
 The image goes up once. Its mean colour, the crops, the network and the place are computed where it
-is, and nine numbers come back: :func:`fetch` is the only place that waits for the device.
+is, and nine numbers come back: :func:`fetch` is the only place that waits for the device. A score
+that takes a second look, at the box that was found, waits for the one number of that as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from siamkd_core.backend import TorchBackend
 from siamkd_core.crop import Square
 from siamkd_core.device_crop import crop_squares, mean_colour, upload
 from siamkd_core.image import Image
+from siamkd_core.likeness import likeness
 from siamkd_core.pipeline import Look
 from siamkd_core.search import Found, Known, search_of
 from siamkd_core.siamfc import EXEMPLAR_SIZE
@@ -58,6 +60,10 @@ class DevicePipeline:
     @torch.inference_mode()
     def embed(self, view: _View, square: Square) -> Tensor:
         return self._backend.kernels(crop_squares(*view, [square], self._exemplar))
+
+    @torch.inference_mode()
+    def likeness(self, exemplar: Tensor, other: Tensor) -> float:
+        return fetch(likeness(exemplar, other)[None])[0]
 
     @torch.inference_mode()
     def look(

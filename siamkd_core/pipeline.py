@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from siamkd_core.backend import Backend
 from siamkd_core.crop import Square, crop_square, mean_colour
 from siamkd_core.image import Image
+from siamkd_core.likeness import likeness
 from siamkd_core.search import Found, Known, Search, search_of
 from siamkd_core.siamfc import EXEMPLAR_SIZE
 from siamkd_core.siamrpn import HeadConfig
@@ -51,6 +52,11 @@ class Pipeline(Protocol):
 
     def embed(self, view: Any, square: Square) -> Any:
         """An exemplar of what the square shows."""
+        ...
+
+    def likeness(self, exemplar: Any, other: Any) -> float:
+        """:func:`siamkd_core.likeness.likeness` of two exemplars of :meth:`embed`, or blends of
+        such; waits for the device."""
         ...
 
     def look(
@@ -99,6 +105,9 @@ class HostPipeline:
 
     def embed(self, view: _View, square: Square) -> Any:
         return self._backend.embed_exemplar(_crop(view, square, self._exemplar[0]))
+
+    def likeness(self, exemplar: Any, other: Any) -> float:
+        return float(likeness(exemplar, other))
 
     def look(
         self,

@@ -46,9 +46,9 @@ class PresenceConfig:
             below 0.
     """
 
-    uncertain_score: float = 0.3
-    tracking_score: float = 0.5
-    recover_score: float = 0.6
+    uncertain_score: float = 0.5
+    tracking_score: float = 0.7
+    recover_score: float = 0.8
     lost_after: float = 1.0
     recover_after: float = 0.2
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,14 @@ class Track:
         score: probability in [0, 1] that the target is in that box.
         value: response logit at the chosen place; the score is its calibration.
         peak: highest response logit, as the network gave it.
-        seconds: time spent per stage: ``crop``, ``model``, ``post``, and, of an update, ``adapt``
-            (bringing the exemplar up to date); their sum is the time of the call. On a GPU,
-            ``model`` and ``post`` are its own clock's, and ``crop`` is all the rest until the box
-            was known: the upload, the crops, and the wait for what the GPU still had to do for the
-            frame before. ``adapt`` only starts that work there: it goes on while the next image is
-            awaited.
+        seconds: time spent per stage: ``crop``, ``model``, ``post``, ``verify`` (the second look,
+            at what is in the box), and, of an update, ``adapt`` (bringing the exemplar up to date);
+            their sum is the time of the call. On a GPU, ``model`` and ``post`` are its own clock's,
+            and ``crop`` is all the rest until the box was known: the upload, the crops, and the
+            wait for what the GPU still had to do for the frame before. ``adapt`` only starts that
+            work there: it goes on while the next image is awaited.
+        likeness: of what is in that box to what was in the first, see
+            :func:`siamkd_core.likeness.likeness`; nan where the calibration does not ask for it.
     """
 
     box: Box
@@ -52,6 +55,7 @@ class Track:
     value: float
     peak: float
     seconds: Mapping[str, float]
+    likeness: float = math.nan
 
 
 @dataclass
@@ -90,7 +94,8 @@ class Tracker:
         self.config = card.tracker
         self._pipeline = pipeline or _pipeline_for(backend, card)
         self._target: _Target | None = None
-        self._unlearnt: tuple[Any, Square] | None = None  # a view, and where the target is in it
+        # makes an exemplar of the target as it was found last, if it is worth learning
+        self._unlearnt: Callable[[], Any] | None = None
 
     @property
     def initialised(self) -> bool:
@@ -120,7 +125,7 @@ class Tracker:
         target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h, shape)
         if self._pipeline.search.corrects:
             found = self._look(view, target)[0].found
-            if found is not None and self.score(found.value) >= self.config.exemplar_score:
+            if found is not None and self.score(found.value, 1.0) >= self.config.exemplar_score:
                 seen = np.array([found.seen_w, found.seen_h])
                 share = self._pipeline.search.corrects
                 target.correction = tuple(np.clip(seen**-share, 1 / MOST, MOST).tolist())
@@ -169,23 +174,44 @@ class Tracker:
         looked = time.perf_counter()
         found = look.found
         if found is None:
-            raise SiamkdError(
-                f"the model {self.card.name} gave a response that is not a number; the target "
-                "stays where it was. If this lasts, try precision: float32, or another model"
-            )
+            raise self._not_finite()
         cx, cy, w, h = self._moved(target, found, pixel, image.shape)
         box = Box.from_center(cx, cy, w, h)
-        score = self.score(found.value)
         located = time.perf_counter()
+        embed: Callable[[], Any] = partial(self._pipeline.embed, view, _exemplar_square(box))
+        alike = math.nan
+        if self._verifies:
+            seen = embed()
+            alike, embed = self._pipeline.likeness(target.first, seen), lambda: seen
+            if not math.isfinite(alike):
+                raise self._not_finite()
+        score = self.score(found.value, alike)
+        verified = time.perf_counter()
         target.cx, target.cy, target.w, target.h = cx, cy, w, h
         worth = learn and self.config.exemplar_share and score >= self.config.exemplar_score
-        self._unlearnt = (view, _exemplar_square(box)) if worth else None
+        self._unlearnt = embed if worth else None
         seconds = {
             "crop": looked - start - look.model - look.post,
             "model": look.model,
             "post": look.post + located - looked,
+            "verify": verified - located,
         }
-        return Track(box, score, found.value, found.peak, seconds)
+        return Track(box, score, found.value, found.peak, seconds, alike)
+
+    def alike(self, image: Image, box: Box) -> float:
+        """:func:`siamkd_core.likeness.likeness` of what a box shows to what was in the first.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            box: in its pixels.
+
+        Raises:
+            SiamkdError, ImageError: as :meth:`find`.
+        """
+        target = self._require_target()
+        check_image(image)
+        seen = self._pipeline.embed(self._pipeline.take(image), _exemplar_square(box))
+        return self._pipeline.likeness(target.first, seen)
 
     def learn(self) -> float:
         """Take the look of the target in the image found last into the exemplar, if it was sure
@@ -197,19 +223,33 @@ class Tracker:
         start = time.perf_counter()
         unlearnt, self._unlearnt = self._unlearnt, None
         if unlearnt is not None and (target := self._target) is not None:
-            look = self._pipeline.embed(*unlearnt)
+            look = unlearnt()
             recent = self.backend.blend(target.recent, look, self.config.exemplar_rate)
             target.exemplar = self.backend.blend(target.first, recent, self.config.exemplar_share)
             target.recent = recent
         return time.perf_counter() - start
 
-    def score(self, value: float) -> float:
-        """Probability that a response logit shows the target, by the card's calibration; without
-        one, the logit's logistic, which is none."""
+    def score(self, value: float, alike: float = math.nan) -> float:
+        """Probability that a response logit and a likeness show the target, by the card's
+        calibration; without one, the logit's logistic, which is none. A calibration that takes no
+        second look does not ask for the likeness."""
         calibration = self.card.score
         if calibration is not None:
             value = calibration.slope * value + calibration.bias
+            if calibration.likeness:
+                value += calibration.likeness * alike
         return 1 / (1 + math.exp(-min(max(value, -60.0), 60.0)))
+
+    @property
+    def _verifies(self) -> bool:
+        """Whether the calibration takes a second look."""
+        return self.card.score is not None and self.card.score.likeness != 0
+
+    def _not_finite(self) -> SiamkdError:
+        return SiamkdError(
+            f"the model {self.card.name} gave a response that is not a number; the target "
+            "stays where it was. If this lasts, try precision: float32, or another model"
+        )
 
     def _look(self, view: Any, target: _Target) -> tuple[Look, float]:
         """A look where the target was last, and how many image pixels a search pixel is."""

@@ -104,10 +104,17 @@ class RpnTrackerConfig(SearchConfig):
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """Logistic calibration: ``score = 1 / (1 + exp(-(slope * value + bias)))`` (Platt, 1999).
+    """Logistic calibration (Platt, 1999) of two things that speak for a target:
+    ``score = 1 / (1 + exp(-(slope * value + likeness * alike + bias)))``.
 
-    ``value`` is the logit at the place the tracker chose.
+    ``value`` is the logit at the place the tracker chose, ``alike`` the
+    :func:`siamkd_core.likeness.likeness` of what is in the box there to what was in the first.
+
+    Attributes:
+        slope, likeness: weights of the two. Without ``likeness`` there is no second look.
+        bias: of their sum.
     """
 
     slope: float
     bias: float
+    likeness: float = 0.0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-STAGES = ("wait", "decode", "crop", "model", "post", "publish", "latency", "adapt")
+STAGES = ("wait", "decode", "crop", "model", "post", "verify", "publish", "latency", "adapt")
 # Ten seconds of a 30 Hz camera: long enough for a p95, short enough to show the present.
 WINDOW = 300
 # An interval this many times the usual one is a gap.

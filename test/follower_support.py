@@ -54,7 +54,7 @@ class FakeTracker:
         assert self.box
         self.values.append(int(image[0, 0, 0]))
         self.box = self.box._replace(x=self.box.x + 1)
-        seconds = {"crop": 0.001, "model": 0.002, "post": 0.003}
+        seconds = {"crop": 0.001, "model": 0.002, "post": 0.003, "verify": 0.001}
         return Track(box=self.box, score=self.score, value=1.0, peak=1.0, seconds=seconds)
 
     def learn(self) -> float:

@@ -7,6 +7,7 @@ from siamkd_core.calibrate import (
     OperatingPoint,
     calibrate,
     fit_logistic,
+    fit_score,
     operating_points,
     roc_auc,
 )
@@ -24,15 +25,36 @@ def test_the_fit_finds_the_logistic_that_made_the_data():
     values = rng.uniform(-6, 10, 40_000)
     labels = rng.random(40_000) < 1 / (1 + np.exp(-(1.7 * values - 3.4)))
     # both classes weigh the same, which moves the bias by the log of their ratio
-    score = fit_logistic(values, labels)
+    (slope,), bias = fit_logistic(values[:, None], labels)
     ratio = np.log((~labels).sum() / labels.sum())
-    assert score.slope == pytest.approx(1.7, rel=0.05)
-    assert score.bias == pytest.approx(-3.4 + ratio, abs=0.15)
+    assert slope == pytest.approx(1.7, rel=0.05)
+    assert bias == pytest.approx(-3.4 + ratio, abs=0.15)
+
+
+def test_the_score_weighs_value_and_likeness():
+    rng = np.random.default_rng(0)
+    values, alike = rng.uniform(-6, 10, 60_000), rng.uniform(-0.2, 1, 60_000)
+    labels = rng.random(60_000) < 1 / (1 + np.exp(-(0.8 * values + 9 * alike - 6)))
+    score = fit_score(values, alike, labels)
+    ratio = np.log((~labels).sum() / labels.sum())
+    assert score.slope == pytest.approx(0.8, rel=0.05)
+    assert score.likeness == pytest.approx(9, rel=0.05)
+    assert score.bias == pytest.approx(-6 + ratio, abs=0.2)
+
+
+def test_a_likeness_that_speaks_against_a_target_is_left_out():
+    rng = np.random.default_rng(0)
+    values, alike = rng.uniform(-6, 10, 5_000), rng.uniform(0, 1, 5_000)
+    labels = rng.random(5_000) < 1 / (1 + np.exp(-(values - 3 * alike)))
+    (slope,), bias = fit_logistic(values[:, None], labels)
+    assert fit_score(values, alike, labels) == ScoreConfig(slope, bias)
 
 
 def test_separable_values_stay_finite_and_in_order():
-    score = fit_logistic(np.array([-3.0, -2, 2, 3]), np.array([False, False, True, True]))
-    assert np.isfinite([score.slope, score.bias]).all() and score.slope > 0
+    (slope,), bias = fit_logistic(
+        np.array([[-3.0], [-2], [2], [3]]), np.array([False, False, True, True])
+    )
+    assert np.isfinite([slope, bias]).all() and slope > 0
 
 
 def test_roc_auc_golden():
@@ -65,7 +87,7 @@ def test_looks_at_present_and_absent_targets(tmp_path, tiny_model, monkeypatch):
     write_sequence(tmp_path / "two", moving_boxes(5, step=-1, side=18))
     tracker = load_tracker(tiny_model, "cpu")
     # random weights may well find that a higher response means less; that is another test's matter
-    monkeypatch.setattr("siamkd_core.calibrate.fit_logistic", lambda *_: ScoreConfig(1.0, 0.0))
+    monkeypatch.setattr("siamkd_core.calibrate.fit_score", lambda *_: ScoreConfig(1.0, 0.0))
     steps = list(calibrate(tracker, read_sequences(tmp_path), 12, seed=3))
     result = steps[-1][1]
     assert [done for done, _ in steps] == [*range(1, 13), 12]
@@ -74,7 +96,9 @@ def test_looks_at_present_and_absent_targets(tmp_path, tiny_model, monkeypatch):
     assert len(result.values) == 36 and not result.present.reshape(12, 3)[:, 1:].any()
     kinds = result.values.reshape(12, 3)
     assert not np.array_equal(kinds[:, 0], kinds[:, 1])
-    assert result.roc_auc == roc_auc(result.values, result.present)
+    assert result.roc_auc == roc_auc(result.values, result.present)  # a likeness has no weight here
+    assert len(result.likenesses) == 36 and len(set(result.likenesses.tolist())) > 12
+    assert np.abs(result.likenesses).max() <= 1
     again = list(calibrate(tracker, read_sequences(tmp_path), 12, seed=3))[-1][1]
     assert np.array_equal(result.values, again.values)
 
@@ -106,7 +130,7 @@ def test_the_second_look_of_a_draw_is_the_first_without_its_target(
     monkeypatch.setattr(tracker, "move_to", moved)
     monkeypatch.setattr(tracker, "update", updated)
     monkeypatch.setattr("siamkd_core.calibrate.without_target", without)
-    monkeypatch.setattr("siamkd_core.calibrate.fit_logistic", lambda *_: ScoreConfig(1.0, 0.0))
+    monkeypatch.setattr("siamkd_core.calibrate.fit_score", lambda *_: ScoreConfig(1.0, 0.0))
     list(calibrate(tracker, read_sequences(tmp_path), 6, seed=3))
     assert len(places) == len(images) == 18 and len(covered) == 6
     for draw, empty in enumerate(covered):
@@ -123,7 +147,7 @@ def test_the_verb_writes_what_it_found_into_the_card(
 ):
     write_sequence(tmp_path / "data" / "one", moving_boxes(5))
     write_sequence(tmp_path / "data" / "two", moving_boxes(5, step=-1, side=18))
-    monkeypatch.setattr("siamkd_core.calibrate.fit_logistic", lambda *_: ScoreConfig(1.5, -0.5))
+    monkeypatch.setattr("siamkd_core.calibrate.fit_score", lambda *_: ScoreConfig(1.5, -0.5))
     if not room:
         monkeypatch.setattr("siamkd_core.calibrate.without_target", lambda *_: None)
     call = ["calibrate", str(tiny_model), str(tmp_path / "data"), "--draws", "10"]
@@ -142,12 +166,16 @@ def test_roc_auc_against_scenes_that_the_target_has_gone_from_golden():
     present = np.array([True, True, False, False, False])
     gone = np.array([False, False, True, False, True])
     values = np.array([3.0, 5.0, 4.0, 9.0, 3.0])
-    result = Calibration(ScoreConfig(1.0, 0.0), values, present, gone)
+    alike = np.zeros(5)
+    result = Calibration(ScoreConfig(1.0, 0.0), values, alike, present, gone)
     # of the pairs (3, 4), (3, 3), (5, 4), (5, 3) two are in order and one is a tie
     assert result.roc_auc_gone == 2.5 / 4
     assert result.roc_auc == 2.5 / 6
-    never = Calibration(ScoreConfig(1.0, 0.0), values, present, np.zeros(5, bool))
+    never = Calibration(ScoreConfig(1.0, 0.0), values, alike, present, np.zeros(5, bool))
     assert np.isnan(never.roc_auc_gone)
+    # the likeness turns the two pairs with the higher absent value round
+    both = Calibration(ScoreConfig(1.0, 0.0, 9.0), values, np.array([1, 1, 0, 0, 0]), present, gone)
+    assert both.roc_auc == both.roc_auc_gone == 1
 
 
 def test_a_target_too_large_to_be_covered_is_not_looked_for_as_gone(
@@ -156,7 +184,7 @@ def test_a_target_too_large_to_be_covered_is_not_looked_for_as_gone(
     write_sequence(tmp_path / "one", moving_boxes(5))
     write_sequence(tmp_path / "two", moving_boxes(5, step=-1, side=18))
     monkeypatch.setattr("siamkd_core.calibrate.without_target", lambda *_: None)
-    monkeypatch.setattr("siamkd_core.calibrate.fit_logistic", lambda *_: ScoreConfig(1.0, 0.0))
+    monkeypatch.setattr("siamkd_core.calibrate.fit_score", lambda *_: ScoreConfig(1.0, 0.0))
     tracker = load_tracker(tiny_model, "cpu")
     result = list(calibrate(tracker, read_sequences(tmp_path), 12, seed=3))[-1][1]
     assert len(result.values) == 24 and not result.gone.any()
@@ -168,6 +196,6 @@ def test_a_score_that_would_be_upside_down_is_refused(tmp_path, tiny_model, monk
     # OTB and LaSOT write an absent target as a box without size
     truth.write_text("\n".join(truth.read_text().splitlines()[:4]) + "\n0,0,0,0\n")
     write_sequence(tmp_path / "two", moving_boxes(5, step=-1, side=18))
-    monkeypatch.setattr("siamkd_core.calibrate.fit_logistic", lambda *_: ScoreConfig(-1.0, 0.0))
+    monkeypatch.setattr("siamkd_core.calibrate.fit_score", lambda *_: ScoreConfig(-1.0, 0.0))
     with pytest.raises(DataError, match="not trained"):
         list(calibrate(load_tracker(tiny_model, "cpu"), read_sequences(tmp_path), 12))

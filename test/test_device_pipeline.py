@@ -24,10 +24,11 @@ from siamkd_core.pipeline import HostPipeline
 from siamkd_core.siamfc import SiamFC
 from siamkd_core.siamrpn import HeadConfig, SiamRPN
 from siamkd_core.tracker import Tracker
-from siamkd_core.tracker_config import TrackerConfig
+from siamkd_core.tracker_config import ScoreConfig, TrackerConfig
 
 WIDTHS = (4, 8, 8, 8, 4)
 KINDS = ["siamfc", "upchannel", "depthwise", "pixelwise", "ban"]
+VERIFYING = ScoreConfig(0.1, 0.0, 1.0)
 BOX = Box(60.0, 50.0, 40.0, 30.0)
 ADAPTING = {"exemplar_share": 0.4, "exemplar_score": 0.0}
 
@@ -80,6 +81,7 @@ def assert_same_boxes(one: Tracker, other: Tracker, images: list[np.ndarray]) ->
         assert found.value == pytest.approx(expected.value, rel=0.02, abs=0.02)
         assert found.peak == pytest.approx(expected.peak, rel=0.02, abs=0.02)
         assert found.score == pytest.approx(expected.score, abs=0.02)
+        assert found.likeness == pytest.approx(expected.likeness, abs=0.02, nan_ok=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,6 +91,17 @@ def test_the_same_boxes_as_through_opencv(kind: str) -> None:
     for tracker in (host, device):
         tracker.init(images[0], BOX)
     assert_same_boxes(host, device, images[1:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_second_look_as_through_opencv(kind: str) -> None:
+    network, card = model(kind)
+    host, device = pair(network, replace(card, score=VERIFYING))
+    images = frames()
+    for tracker in (host, device):
+        tracker.init(images[0], BOX)
+    assert_same_boxes(host, device, images[1:])
+    assert -1 <= device.update(images[-1]).likeness <= 1
 
 
 def test_the_same_boxes_with_a_trained_model() -> None:
@@ -185,7 +198,7 @@ def test_the_stages_are_parts_of_the_update() -> None:
         start = time.perf_counter()
         seconds = tracker.update(frames(2)[1]).seconds
         whole = time.perf_counter() - start
-        assert set(seconds) == {"crop", "model", "post", "adapt"}
+        assert set(seconds) == {"crop", "model", "post", "verify", "adapt"}
         assert all(value > 0 for value in seconds.values()) and sum(seconds.values()) <= whole
 
 
@@ -227,13 +240,16 @@ class Copies(TorchDispatchMode):
         return out
 
 
+@pytest.mark.parametrize("verifies", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_but_one_fetch_reads_from_the_device(
-    kind: str, monkeypatch: pytest.MonkeyPatch
+def test_nothing_but_one_fetch_a_look_reads_from_the_device(
+    kind: str, verifies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PyTorch's meta device has shapes but no values, so whatever would wait for a value fails on
     it: item(), a branch on a tensor, an index without dimensions, nonzero(), a copy to the host."""
     network, card = model(kind)
+    if verifies:
+        card = replace(card, score=VERIFYING)
     backend = TorchBackend(network, "cpu", "float32")
     backend.device = torch.device("meta")
     backend.network.to("meta")
@@ -242,7 +258,7 @@ def test_nothing_but_one_fetch_reads_from_the_device(
 
     def fetch(result: torch.Tensor) -> list[float]:
         fetched.append(result)
-        return [1.0, 2.0, 3.0, 1.01, 1.01, 5.0, 5.0, 1.02, 1.02]
+        return [1.0, 2.0, 3.0, 1.01, 1.01, 5.0, 5.0, 1.02, 1.02][: len(result)]
 
     monkeypatch.setattr(device_pipeline, "fetch", fetch)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no meta device
@@ -255,8 +271,9 @@ def test_nothing_but_one_fetch_reads_from_the_device(
         with Copies() as copies:
             track = tracker.update(image)
         assert track.value == 5.0
-        assert [(t.device.type, t.shape) for t in fetched] == [("meta", (9,))]
-        # the image and the crops' geometry, then the geometry of the exemplar that adapts
+        looks = [(9,), (1,)] if verifies else [(9,)]
+        assert [(t.device.type, t.shape) for t in fetched] == [("meta", one) for one in looks]
+        # the image and the crops' geometry, then that of the second look or of what is learnt
         assert copies.up == [False] * 3 and copies.down == 0
     assert tracker._require_target().exemplar is not first  # it adapted all the same
 

@@ -131,9 +131,9 @@ def test_a_single_high_score_is_not_learnt_from_and_no_place_to_return_to() -> N
 
 def test_thresholds_can_change_while_tracking() -> None:
     told, tracker = start()
-    told.score = 0.4
+    told.score = 0.6
     assert follow(tracker, 1) == [State.TRACKING]
-    tracker.config = PresenceConfig(uncertain_score=0.45)
+    tracker.config = PresenceConfig(uncertain_score=0.65)
     assert follow(tracker, 1) == [State.UNCERTAIN]
 
 
@@ -314,8 +314,8 @@ def test_the_search_fits_another_image_size() -> None:
 
 def test_thresholds_can_change_while_the_target_is_lost() -> None:
     seeing, tracker = lose()
-    seeing.there = {Box(300, 220, 40, 40): 0.7}
-    tracker.config = PresenceConfig(recover_score=0.75)
+    seeing.there = {Box(300, 220, 40, 40): 0.85}
+    tracker.config = PresenceConfig(recover_score=0.9)
     for _ in range(BOUND):
         tracker.find(WIDE, FRAME)
     assert tracker.state is State.LOST

@@ -157,7 +157,7 @@ def test_lost_only_after_enough_time_and_back_only_on_a_high_score(
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"uncertain_score": 0.6},
+        {"uncertain_score": 0.75},
         {"recover_score": 0.4},
         {"recover_score": 1.1},
         {"uncertain_score": -0.1},

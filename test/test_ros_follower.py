@@ -334,10 +334,10 @@ def test_lost_is_reported_empty_and_looked_for(rig: Rig) -> None:
 def test_thresholds_can_change_while_tracking(rig: Rig) -> None:
     rig.feed()
     rig.start()
-    rig.tracker.score = 0.4
+    rig.tracker.score = 0.6
     rig.feed()
     assert rig.state is State.TRACKING
-    rig.parameters = replace(rig.parameters, uncertain_score=0.45)
+    rig.parameters = replace(rig.parameters, uncertain_score=0.65)
     rig.feed()
     assert rig.state is State.UNCERTAIN
 
@@ -431,6 +431,7 @@ def test_every_processed_image_is_timed(rig: Rig) -> None:
         "crop",
         "model",
         "post",
+        "verify",
         "adapt",
         "publish",
         "latency",

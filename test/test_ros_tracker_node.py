@@ -250,7 +250,17 @@ def test_diagnostics_have_four_tasks_with_the_stages_of_every_frame(observer: Ob
     tasks = observer.fresh_diagnostics()
     assert set(tasks) == {"camera", "tracker", "timing", "device"}
     timing = values(tasks["timing"])
-    for stage in ("wait", "decode", "crop", "model", "post", "publish", "latency", "adapt"):
+    for stage in (
+        "wait",
+        "decode",
+        "crop",
+        "model",
+        "post",
+        "verify",
+        "publish",
+        "latency",
+        "adapt",
+    ):
         p50, p95, highest = (float(timing[f"{stage}_ms.{k}"]) for k in ("p50", "p95", "max"))
         assert 0 <= p50 <= p95 <= highest
     inside = sum(float(timing[f"{stage}_ms.p50"]) for stage in ("decode", "crop", "model"))

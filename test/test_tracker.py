@@ -61,7 +61,7 @@ def test_follows_a_moving_dot():
         track = one.update(scene(x, y))
         assert track.box.cx == pytest.approx(x + 10, abs=3)
         assert track.box.cy == pytest.approx(y + 10, abs=3)
-    assert set(track.seconds) == {"crop", "model", "post", "adapt"}
+    assert set(track.seconds) == {"crop", "model", "post", "verify", "adapt"}
     assert track.score > 0.8
 
 

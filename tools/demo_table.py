@@ -16,6 +16,7 @@ STAGES = {
     "crop": "search region",
     "model": "network",
     "post": "response to box",
+    "verify": "second look, at what is in it",
     "publish": "box to message",
     "latency": "image stamp to box published",
     "adapt": "exemplar update, after that",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HELP = "run a model once through a folder of sequences and measure it; run again to resume"
 DECIDING_MODULES = (
-    *("box", "crop", "device_crop", "siamfc", "siamrpn", "anchors", "xcorr", "arrays"),
+    *("box", "crop", "device_crop", "siamfc", "siamrpn", "anchors", "xcorr", "arrays", "likeness"),
     *("backend", "backends", "graph_backend", "onnx_export"),
     *("network", "alexnet", "efficientnet", "mobilenet", "resnet", "architectures", "modelfile"),
     *("pixelwise_head", "ban_head", "locate", "select_box", "search", "pipeline"),
