@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -29,10 +29,12 @@ class Timing:
     Attributes:
         frames: (rounds, frames) float64, all of `Tracker.update`.
         network: (rounds, frames) float64, the stage ``model`` of it.
+        second: (rounds, frames) float64, a look at what is in a box, which a score may take too.
     """
 
     frames: NDArray[np.float64]
     network: NDArray[np.float64]
+    second: NDArray[np.float64]
 
     @property
     def median(self) -> float:
@@ -45,6 +47,10 @@ class Timing:
     @property
     def network_median(self) -> float:
         return float(np.median(self.network))
+
+    @property
+    def second_median(self) -> float:
+        return float(np.median(self.second))
 
     def ratio(self, other: Timing) -> float:
         """How many times as long a frame takes: the median over the rounds of the quotient of the
@@ -66,11 +72,12 @@ def measure(
     an untimed frame.
 
     Args:
-        trackers: by name.
+        trackers: by name, as :func:`uncalibrated` makes them where some would take a second look in
+            their frames and some would not; that look is timed by itself.
         rounds, frames: at least 1.
     """
     image = picture()
-    times: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in trackers}
+    times: dict[str, list[list[tuple[float, float, float]]]] = {name: [] for name in trackers}
     for tracker in trackers.values():
         tracker.init(image, BOX)
     names = list(trackers)
@@ -81,7 +88,12 @@ def measure(
             times[name].append([_frame(trackers[name], image) for _ in range(frames)])
         on_round()
     taken = {name: np.array(rows) for name, rows in times.items()}
-    return {name: Timing(rows[..., 0], rows[..., 1]) for name, rows in taken.items()}
+    return {name: Timing(*np.moveaxis(rows, -1, 0)) for name, rows in taken.items()}
+
+
+def uncalibrated(tracker: Tracker) -> Tracker:
+    """The same without a calibrated score, so that a frame is the search alone."""
+    return Tracker(tracker.backend, replace(tracker.card, score=None))
 
 
 def picture() -> Image:
@@ -90,8 +102,11 @@ def picture() -> Image:
     return np.asarray(cv2.GaussianBlur(noise, (0, 0), 3), np.uint8)
 
 
-def _frame(tracker: Tracker, image: Image) -> tuple[float, float]:
+def _frame(tracker: Tracker, image: Image) -> tuple[float, float, float]:
+    """Seconds of a frame, of the network in it, and of a second look."""
     tracker.move_to(BOX)
     start = time.perf_counter()
     track = tracker.update(image, learn=False)
-    return time.perf_counter() - start, track.seconds["model"]
+    found = time.perf_counter()
+    tracker.alike(image, BOX)
+    return found - start, track.seconds["model"], time.perf_counter() - found

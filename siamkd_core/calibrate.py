@@ -125,7 +125,8 @@ def calibrate(
         tracker.move_to(place)
         track = tracker.update(image, learn=False)
         values.append(track.value)
-        likenesses.append(tracker.alike(image, track.box))
+        seen = track.likeness  # nan where the card's score has not asked for it
+        likenesses.append(tracker.alike(image, track.box) if np.isnan(seen) else seen)
         gone.append(kind)
         return track.box
 
@@ -169,11 +170,11 @@ def fit_score(values: FloatArray, likenesses: FloatArray, labels: np.ndarray) ->
         values, likenesses: (N,) float64.
         labels: (N,) bool, both kinds present.
     """
+    (alone,), at = fit_logistic(values[:, None], labels)
     (slope, likeness), bias = fit_logistic(np.stack([values, likenesses], 1), labels)
     if likeness > 0 and slope > 0:
-        return ScoreConfig(slope, bias, likeness)
-    (slope,), bias = fit_logistic(values[:, None], labels)
-    return ScoreConfig(slope, bias)
+        return ScoreConfig(slope, bias, likeness, alone, at)
+    return ScoreConfig(alone, at)
 
 
 def fit_logistic(

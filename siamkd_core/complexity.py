@@ -49,7 +49,7 @@ def frame_multiply_adds(network: SiameseNetwork, config: SearchConfig) -> int:
     frame.
 
     A frame is the search at all scales against an exemplar that is there already: neither the
-    first frame's nor an adapting exemplar's embedding is counted. BatchNorm is not either, the
+    first frame's nor a later look's embedding is counted. BatchNorm is not either, the
     tracker folds it into the convolutions.
 
     Args:

@@ -155,10 +155,11 @@ class DistillTask(PairTask):
     def losses(self, networks: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """``loss``, the sum over the students; ``<student>``, its weighted terms' sum; and
         ``<student>/<term>``, each term without its weight."""
+        # before the teacher: on a GPU the angles wait for what was asked of it
+        seen, alike = harder(batch, self.config.harder, self.config.seed)
         with torch.no_grad():
             teacher = self.teaching.answer(self.teacher, batch)
             truth = self.family.hard_loss(teacher, batch)
-        seen, alike = harder(batch, self.config.harder, self.config.seed)
         answers = {name: self.family.answer(networks[name], seen) for name in self.cards}
         hard = {name: self.family.hard_loss(one, batch) for name, one in answers.items()}
         parts = {}

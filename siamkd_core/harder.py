@@ -78,8 +78,10 @@ def turned(pictures: Tensor, degrees: Tensor) -> Tensor:
     # from a place of the new picture (x right, y down) to that of the old one which is seen there
     back = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
     old = pictures[which].float()
-    grid = F.affine_grid(back, list(old.shape), align_corners=False)
-    new = F.grid_sample(old, grid, "bilinear", "reflection", align_corners=False)
+    # in half precision places would be pixels off
+    with torch.autocast(old.device.type, enabled=False):
+        grid = F.affine_grid(back, list(old.shape), align_corners=False)
+        new = F.grid_sample(old, grid, "bilinear", "reflection", align_corners=False)
     result = pictures.clone()
     result[which] = new.round().clamp(0, 255).to(pictures.dtype)
     return result

@@ -10,8 +10,9 @@ from siamkd_core.arrays import Array, Scalar, library
 def likeness(exemplar: Array, other: Array) -> Scalar:
     """Cosine similarity of the middles of two exemplars' kernels, -1 to 1.
 
-    ``sum(a b) / sqrt(sum(a^2) sum(b^2))`` over all channels of the middle half of the cells, which
-    the target's box fills: 4 x 4 of the 6 x 6 of a siamfc and of the 8 x 8 of a ban head. A
+    ``sum(a b) / sqrt(sum(a^2) sum(b^2))`` over all channels of the cells in the middle, which the
+    target's box fills: without a quarter of a side, rounded down, at each border, 4 x 4 of the 6 x
+    6 of a siamfc and of the 8 x 8 of a ban head. A
     response map tells where in its search region the exemplar fits best; this tells how well a crop
     of the target, which lies as the exemplar does, agrees with it cell by cell (our choice).
 

@@ -45,7 +45,7 @@ class ModelCard:
         head: of a siamrpn; None in other families.
         preprocessing: what the network is fed with.
         tracker: parameters of the tracker, chosen with this model; of its family's class.
-        score: how a response peak becomes a probability; None: not calibrated yet.
+        score: how what was found becomes a probability; None: not calibrated yet.
         training: data, recipe, seed, number of pairs, commit.
         measured: scores, each with the command that made it.
         sha256: of the safetensors file.

@@ -38,7 +38,8 @@ class Track:
     Attributes:
         box: x, y, w, h in pixels of the image; may reach over its border.
         score: probability in [0, 1] that the target is in that box.
-        value: response logit at the chosen place; the score is its calibration.
+        value: response logit at the chosen place; the score is the calibration of it and of the
+            likeness.
         peak: highest response logit, as the network gave it.
         seconds: time spent per stage: ``crop``, ``model``, ``post``, ``verify`` (the second look,
             at what is in the box), and, of an update, ``adapt`` (bringing the exemplar up to date);
@@ -125,7 +126,7 @@ class Tracker:
         target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h, shape)
         if self._pipeline.search.corrects:
             found = self._look(view, target)[0].found
-            if found is not None and self.score(found.value, 1.0) >= self.config.exemplar_score:
+            if found is not None and self.score(found.value) >= self.config.exemplar_score:
                 seen = np.array([found.seen_w, found.seen_h])
                 share = self._pipeline.search.corrects
                 target.correction = tuple(np.clip(seen**-share, 1 / MOST, MOST).tolist())
@@ -179,12 +180,10 @@ class Tracker:
         box = Box.from_center(cx, cy, w, h)
         located = time.perf_counter()
         embed: Callable[[], Any] = partial(self._pipeline.embed, view, _exemplar_square(box))
-        alike = math.nan
+        alike = None
         if self._verifies:
             seen = embed()
-            alike, embed = self._pipeline.likeness(target.first, seen), lambda: seen
-            if not math.isfinite(alike):
-                raise self._not_finite()
+            alike, embed = self._likeness(target, seen), lambda: seen
         score = self.score(found.value, alike)
         verified = time.perf_counter()
         target.cx, target.cy, target.w, target.h = cx, cy, w, h
@@ -196,7 +195,9 @@ class Tracker:
             "post": look.post + located - looked,
             "verify": verified - located,
         }
-        return Track(box, score, found.value, found.peak, seconds, alike)
+        return Track(
+            box, score, found.value, found.peak, seconds, math.nan if alike is None else alike
+        )
 
     def alike(self, image: Image, box: Box) -> float:
         """:func:`siamkd_core.likeness.likeness` of what a box shows to what was in the first.
@@ -211,7 +212,7 @@ class Tracker:
         target = self._require_target()
         check_image(image)
         seen = self._pipeline.embed(self._pipeline.take(image), _exemplar_square(box))
-        return self._pipeline.likeness(target.first, seen)
+        return self._likeness(target, seen)
 
     def learn(self) -> float:
         """Take the look of the target in the image found last into the exemplar, if it was sure
@@ -229,21 +230,35 @@ class Tracker:
             target.recent = recent
         return time.perf_counter() - start
 
-    def score(self, value: float, alike: float = math.nan) -> float:
+    def score(self, value: float, alike: float | None = None) -> float:
         """Probability that a response logit and a likeness show the target, by the card's
-        calibration; without one, the logit's logistic, which is none. A calibration that takes no
-        second look does not ask for the likeness."""
-        calibration = self.card.score
-        if calibration is not None:
-            value = calibration.slope * value + calibration.bias
-            if calibration.likeness:
-                value += calibration.likeness * alike
+        calibration, or without a likeness that the logit alone does; without a calibration, the
+        logit's logistic, which is none."""
+        fit = self.card.score
+        if fit is not None:
+            if not fit.likeness:
+                value = fit.slope * value + fit.bias
+            elif alike is None:
+                value = fit.value_slope * value + fit.value_bias
+            else:
+                value = fit.slope * value + fit.likeness * alike + fit.bias
         return 1 / (1 + math.exp(-min(max(value, -60.0), 60.0)))
 
     @property
     def _verifies(self) -> bool:
         """Whether the calibration takes a second look."""
         return self.card.score is not None and self.card.score.likeness != 0
+
+    def _likeness(self, target: _Target, seen: Any) -> float:
+        """Of an exemplar to the first.
+
+        Raises:
+            SiamkdError: it is no number.
+        """
+        alike = self._pipeline.likeness(target.first, seen)
+        if not math.isfinite(alike):
+            raise self._not_finite()
+        return alike
 
     def _not_finite(self) -> SiamkdError:
         return SiamkdError(

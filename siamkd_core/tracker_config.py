@@ -113,8 +113,12 @@ class ScoreConfig:
     Attributes:
         slope, likeness: weights of the two. Without ``likeness`` there is no second look.
         bias: of their sum.
+        value_slope, value_bias: of the value alone, where there is a ``likeness``: for the image
+            that the target is given in, which is like itself whatever it shows.
     """
 
     slope: float
     bias: float
     likeness: float = 0.0
+    value_slope: float = 0.0
+    value_bias: float = 0.0

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic import moving_boxes, write_sequence
 
+from siamkd_core.box import Box
 from siamkd_core.calibrate import (
     Calibration,
     OperatingPoint,
@@ -13,9 +16,10 @@ from siamkd_core.calibrate import (
 )
 from siamkd_core.cli import main
 from siamkd_core.errors import DataError
-from siamkd_core.modelfile import read_card
+from siamkd_core.image import read_image
+from siamkd_core.modelfile import read_card, write_card
 from siamkd_core.sequences import read_sequences
-from siamkd_core.tracker import load_tracker
+from siamkd_core.tracker import Tracker, load_tracker
 from siamkd_core.tracker_config import ScoreConfig
 from siamkd_core.vanish import without_target
 
@@ -40,6 +44,8 @@ def test_the_score_weighs_value_and_likeness():
     assert score.slope == pytest.approx(0.8, rel=0.05)
     assert score.likeness == pytest.approx(9, rel=0.05)
     assert score.bias == pytest.approx(-6 + ratio, abs=0.2)
+    (alone,), at = fit_logistic(values[:, None], labels)
+    assert (score.value_slope, score.value_bias) == (alone, at)
 
 
 def test_a_likeness_that_speaks_against_a_target_is_left_out():
@@ -48,6 +54,41 @@ def test_a_likeness_that_speaks_against_a_target_is_left_out():
     labels = rng.random(5_000) < 1 / (1 + np.exp(-(values - 3 * alike)))
     (slope,), bias = fit_logistic(values[:, None], labels)
     assert fit_score(values, alike, labels) == ScoreConfig(slope, bias)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_was_fitted_is_what_the_tracker_says(tmp_path, tiny_model, monkeypatch, asked):
+    """From the looks to the card, and from the card to a track."""
+    write_sequence(tmp_path / "data" / "one", moving_boxes(5))
+    write_sequence(tmp_path / "data" / "two", moving_boxes(5, step=-1, side=18))
+    fit = ScoreConfig(0.01, -0.5, 2.0, 0.02, -0.25)
+    if asked:  # a card that takes the look already is calibrated again
+        write_card(replace(read_card(tiny_model), score=fit), tiny_model)
+    looks = []
+    find = Tracker.find
+
+    def noted(tracker, image, learn=True):
+        track = find(tracker, image, learn)
+        looks.append(tracker.alike(image, track.box))
+        return track
+
+    def fitted(values, likenesses, labels):
+        assert likenesses == pytest.approx(looks) and len(values) == len(labels) == len(looks)
+        return fit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "find", noted)
+        patch.setattr("siamkd_core.calibrate.fit_score", fitted)
+        call = ["calibrate", str(tiny_model), str(tmp_path / "data"), "--draws", "10"]
+        assert main([*call, "--device", "cpu"]) == 0
+    assert len(looks) == 30 and read_card(tiny_model).score == fit
+    tracker = load_tracker(tiny_model, "cpu")
+    sequence = read_sequences(tmp_path / "data")[0]
+    first, second = (read_image(frame) for frame in sequence.frames[:2])
+    tracker.init(first, Box(*sequence.boxes[0]))
+    track = tracker.update(second)
+    assert track.likeness == pytest.approx(tracker.alike(second, track.box))
+    assert track.score == pytest.approx(tracker.score(track.value, track.likeness))
 
 
 def test_separable_values_stay_finite_and_in_order():

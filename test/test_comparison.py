@@ -14,7 +14,7 @@ from training_support import write_tracks
 
 from siamkd_core import benchmark
 from siamkd_core.accuracy import Accuracy, recorded, reported
-from siamkd_core.benchmark import BOX, Timing, measure, picture
+from siamkd_core.benchmark import BOX, Timing, measure, picture, uncalibrated
 from siamkd_core.box import Box
 from siamkd_core.cli import main
 from siamkd_core.comparison import Cost, markdown, rows, terminal_table
@@ -27,22 +27,30 @@ from siamkd_core.modelfile import ModelCard, read_card, save_model, write_card
 from siamkd_core.report import Report, Row, comma_separated
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.siamrpn import HeadConfig, SiamRPN
-from siamkd_core.tracker import load_tracker
-from siamkd_core.tracker_config import TrackerConfig
+from siamkd_core.tracker import Tracker, load_tracker
+from siamkd_core.tracker_config import ScoreConfig, TrackerConfig
 
 BOXES = np.array([[10.0, 10.0, 20.0, 20.0]] * 4)
 BIG = Cost(
     "big",
     "siamrpn, alexnet, upchannel",
     Complexity(2_336_320, 9_361_000, 8_167_095_648),
-    Timing(np.array([[0.030, 0.020, 0.040], [0.060, 0.060, 0.060]]), np.full((2, 3), 0.018)),
+    Timing(
+        np.array([[0.030, 0.020, 0.040], [0.060, 0.060, 0.060]]),
+        np.full((2, 3), 0.018),
+        np.full((2, 3), 0.007),
+    ),
     70_000_000,
 )
 SMALL = Cost(
     "small",
     "siamfc, efficientnet",
     Complexity(172_954, 704_000, 899_000_000),
-    Timing(np.array([[0.010, 0.010, 0.010], [0.010, 0.010, 0.010]]), np.full((2, 3), 0.008)),
+    Timing(
+        np.array([[0.010, 0.010, 0.010], [0.010, 0.010, 0.010]]),
+        np.full((2, 3), 0.008),
+        np.full((2, 3), 0.001),
+    ),
     7_500_000,
     Accuracy(0.7204, 0.7321),
 )
@@ -62,6 +70,7 @@ def test_a_row_a_figure_and_a_column_a_model():
         "frame, ms, median": ["50.00", "10.00"],
         "frame, ms, 95 %": ["60.00", "10.00"],
         "of it the network, ms, median": ["18.00", "8.00"],
+        "second look, ms, median": ["7.00", "1.00"],
         "smaller": ["1.0x", "13.5x"],
         # 3 in the first round, 6 in the second
         "faster": ["1.00x", "4.50x"],
@@ -103,6 +112,10 @@ class Turns:
         self.taken.append(self.name)
         return SimpleNamespace(seconds={"model": 0.25})
 
+    def alike(self, image, box) -> float:
+        assert box == BOX
+        return 1.0
+
 
 def test_the_models_take_turns_and_an_untimed_frame_comes_first(monkeypatch):
     clock = iter(range(1000))
@@ -115,6 +128,7 @@ def test_the_models_take_turns_and_an_untimed_frame_comes_first(monkeypatch):
     assert done == [9, 18, 27, 36]
     assert timings["b"].frames.tolist() == [[1, 1]] * 4
     assert timings["b"].network.tolist() == [[0.25, 0.25]] * 4
+    assert timings["b"].second.tolist() == [[1, 1]] * 4
 
 
 def test_a_tracker_is_timed_as_it_is(tmp_path):
@@ -122,7 +136,16 @@ def test_a_tracker_is_timed_as_it_is(tmp_path):
     timing = measure({"tiny": tracker}, 2, 1)["tiny"]
     assert timing.frames.shape == (2, 1)
     assert (timing.frames > timing.network).all() and (timing.network > 0).all()
+    assert (timing.second > 0).all()
     assert picture().dtype == np.uint8
+
+
+def test_a_frame_is_the_search_alone_whatever_the_score_asks_for(tmp_path):
+    tracker = load_tracker(tiny_model(tmp_path), "cpu", "float32")
+    asking = Tracker(tracker.backend, replace(tracker.card, score=ScoreConfig(1.0, 0.0, 1.0)))
+    for one, looks in ((asking, True), (uncalibrated(asking), False)):
+        one.init(picture(), BOX)
+        assert np.isfinite(one.update(picture(), learn=False).likeness) == looks
 
 
 def test_memory_is_that_of_the_model(tmp_path):

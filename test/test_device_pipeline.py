@@ -1,4 +1,4 @@
-"""The path that stays on the device: the same boxes as OpenCV's, and one wait a frame."""
+"""The path that stays on the device: the same boxes as OpenCV's, and one wait a look."""
 
 from __future__ import annotations
 
@@ -162,10 +162,15 @@ def test_a_response_that_is_not_finite_costs_no_target(monkeypatch: pytest.Monke
     assert_same_boxes(host, device, images[1:])
 
 
+@pytest.mark.parametrize("verifies", [False, True])
 @pytest.mark.parametrize("call", ["response", "kernels"])
-def test_the_cpu_goes_on_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    """In the network, and while the exemplar adapts, when the box is out already."""
+def test_the_cpu_goes_on_where_memory_runs_out(
+    monkeypatch: pytest.MonkeyPatch, call: str, verifies: bool
+) -> None:
+    """In the network, in the second look, and while the exemplar adapts, when the box is out
+    already."""
     network, card = model("siamfc")
+    card = replace(card, score=VERIFYING if verifies else None)
     fixed = replace(card, tracker=TrackerConfig())  # what the exemplar learnt is lost anyway
     cpu, other = (Tracker(TorchBackend(model("siamfc")[0], "cpu", "float32"), fixed) for _ in "ab")
     gpu = pair(network, card)[1]
@@ -187,7 +192,7 @@ def test_the_cpu_goes_on_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch, 
         assert np.asarray(track.box) == pytest.approx(np.asarray(expected.box), abs=0.05)
         tracker.learn()
     assert len(told) == 1
-    if call == "response":
+    if call == "response" or verifies:
         assert gpu._require_target().cx == place  # an error leaves the target as it was
 
 

@@ -53,7 +53,7 @@ def test_the_same_is_1_whatever_its_size_and_nothing_is_like_0():
 def tracker(tmp_path):
     one = load_tracker(tiny_model(tmp_path), "cpu", "float32", backend="torch")
     config = replace(one.config, exemplar_share=0.4, exemplar_score=0.0)
-    card = replace(one.card, tracker=config, score=ScoreConfig(0.01, -1.0, 2.0))
+    card = replace(one.card, tracker=config, score=ScoreConfig(0.01, -1.0, 2.0, 0.03, 0.2))
     return Tracker(one.backend, card)
 
 
@@ -75,6 +75,8 @@ def test_a_track_says_how_much_its_box_looks_like_the_first(tracker):
         logit = 0.01 * track.value + 2.0 * expected - 1.0
         assert track.score == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-4)
     assert tracker.alike(images[0], BOXES[0]) == pytest.approx(1)
+    # without a likeness the value is judged alone
+    assert tracker.score(3.0) == pytest.approx(1 / (1 + math.exp(-0.29)))
 
 
 def test_a_crop_is_embedded_once_a_frame_and_only_where_it_is_needed(tracker, monkeypatch):
@@ -108,6 +110,8 @@ def test_a_likeness_that_is_no_number_costs_no_target(tracker, monkeypatch):
         patch.setattr(tracker._pipeline, "likeness", lambda *_: math.nan)
         with pytest.raises(SiamkdError, match="not a number"):
             tracker.update(images[1])
+        with pytest.raises(SiamkdError, match="not a number"):
+            tracker.alike(images[1], BOXES[1])
     assert tracker.learn() >= 0  # nothing was found, so there is nothing to learn
     assert tracker.update(images[2]).box == other.update(images[2]).box
     with pytest.raises(SiamkdError, match="no target"):

@@ -351,6 +351,15 @@ def test_a_size_that_is_seen_wrong_from_the_first_is_corrected():
         one.init(picture, given)
         unsure.sure = 20.0
         assert one.update(picture).box.w == pytest.approx(1.25 * given.w, rel=1e-3)
+    # with a score that takes a second look too: the first image is like itself whatever it shows
+    unsure = Biased()
+    unsure.sure = -1.0
+    asking = replace(card, score=ScoreConfig(1.0, -9.0, 18.0, 1.0, 0.0))
+    one = Tracker(unsure, replace(asking, tracker=replace(config, correct_size=1.0)))
+    one._pipeline.likeness = lambda *_: 1.0
+    one.init(picture, given)
+    unsure.sure = 20.0
+    assert one.update(picture).box.w == pytest.approx(1.25 * given.w, rel=1e-3)
     # an error of that look leaves the target that was there
     one = Tracker(Biased(), replace(card, tracker=replace(config, correct_size=1.0)))
     one.init(picture, given)

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-NETWORK = ("model",)
-"""Stages between an image and its box in which the network runs."""
+NETWORK = ("model", "verify")
+"""Stages between an image and its box in which the network runs; the second with its crop."""
 
 
 @dataclass

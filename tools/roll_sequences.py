@@ -47,17 +47,19 @@ def main(argv: list[str] | None = None) -> int:
         for one in chosen:
             write(one, args.output / one.name, args.degrees, args.period)
             print(f"{args.output / one.name}: {len(one.frames)} images")
-    except SiamkdError as error:
+    except (SiamkdError, OSError) as error:
         print(f"roll_sequences: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 def write(sequence: Sequence, output: Path, degrees: float, period: float) -> None:
-    """Write the copy; a run that breaks off leaves no half of one.
+    """Write the copy; a run that breaks off leaves it with the ending ``.partial``, which no reader
+    takes for a sequence of its own name.
 
     Raises:
-        SiamkdError: an image that cannot be read, or a disk that is full.
+        SiamkdError: an image that cannot be read or written.
+        OSError: a folder that cannot be written to.
     """
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

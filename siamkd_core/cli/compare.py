@@ -75,7 +75,7 @@ def compare(args: argparse.Namespace, paths: list[str], untrained: frozenset[str
     from rich.console import Console
     from rich.progress import Progress
 
-    from siamkd_core.benchmark import measure
+    from siamkd_core.benchmark import measure, uncalibrated
     from siamkd_core.comparison import Cost, markdown, terminal_table
     from siamkd_core.comparison_plot import plot
     from siamkd_core.complexity import complexity
@@ -94,7 +94,7 @@ def compare(args: argparse.Namespace, paths: list[str], untrained: frozenset[str
         for backend in backends:
             name = short if len(backends) == 1 else f"{short}, {backend}"
             models[name], by[name] = model, backend
-            trackers[name] = load_tracker(model, *options, backend)
+            trackers[name] = uncalibrated(load_tracker(model, *options, backend))
     known = {
         name: None if models[name] in untrained else accuracy(args, one.card)
         for name, one in trackers.items()

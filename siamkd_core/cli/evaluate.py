@@ -150,11 +150,12 @@ def identity(tracker: Tracker) -> dict[str, str]:
     }
 
 
-def code_hash() -> str:
-    """Hash of the modules that decide on a box: while they are edited, stored results are stale."""
+def code_hash(modules: tuple[str, ...] = DECIDING_MODULES) -> str:
+    """Hash of modules, as a rule of those that decide on a box: while they are edited, stored
+    results are stale."""
     package = Path(siamkd_core.__file__).parent
     digest = hashlib.sha256()
-    for module in DECIDING_MODULES:
+    for module in modules:
         digest.update((package / f"{module}.py").read_bytes())
     return digest.hexdigest()[:12]
 

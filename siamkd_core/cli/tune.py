@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siamkd_core.cli.evaluate import identity
+from siamkd_core.cli.evaluate import code_hash, identity
 from siamkd_core.cli.tracker_options import add_tracker_arguments, load
 from siamkd_core.errors import ConfigError
 
@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     # the tracker's own parameters are what is tried
     setting = {
         **identity(tracker),
+        "measures": code_hash(("metrics", "tune")),
         "parameters": to_mapping(tracker.card)["score"],
         "runs": digest(run for runs in sequences for run in runs),
     }
