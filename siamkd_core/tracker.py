@@ -185,6 +185,9 @@ class Tracker:
             seen = embed()
             alike, embed = self._likeness(target, seen), lambda: seen
         score = self.score(found.value, alike)
+        if score < self.config.size_score:
+            w, h = target.w, target.h
+            box = Box.from_center(cx, cy, w, h)
         verified = time.perf_counter()
         target.cx, target.cy, target.w, target.h = cx, cy, w, h
         worth = learn and self.config.exemplar_share and score >= self.config.exemplar_score

@@ -20,6 +20,8 @@ class SearchConfig:
             in the paper.
         exemplar_rate: share of each frame in that running mean.
         exemplar_score: frames with a lower score are not learnt from.
+        size_score: frames with a lower score leave the target's size as it was: what hides a target
+            has another (our choice). 0: all change it, as published.
     """
 
     search_size: int = 255
@@ -27,14 +29,14 @@ class SearchConfig:
     exemplar_share: float = 0.0
     exemplar_rate: float = 0.1
     exemplar_score: float = 0.5
+    size_score: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.window <= 1:
             raise ConfigError(f"window must lie in 0..1, got {self.window}")
-        if not all(
-            0 <= v <= 1 for v in (self.exemplar_share, self.exemplar_rate, self.exemplar_score)
-        ):
-            raise ConfigError("exemplar_share, exemplar_rate and exemplar_score must lie in 0..1")
+        for name in ("exemplar_share", "exemplar_rate", "exemplar_score", "size_score"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

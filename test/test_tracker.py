@@ -79,6 +79,21 @@ def test_the_score_is_the_cards_calibration():
     assert 0 <= one.score(-1e9) < one.score(1e9) <= 1
 
 
+def test_what_is_not_the_target_does_not_change_its_size(monkeypatch):
+    config = TrackerConfig(window=0.1, size_score=0.5)
+    one, other = tracker(replace(CARD, tracker=config)), tracker()
+    for each in (one, other):
+        each.init(scene(100, 100), Box(100, 100, 20, 20))
+        monkeypatch.setattr(each, "_moved", lambda target, *_: (target.cx + 4, target.cy, 30, 40))
+    for score, sizes in ((0.49, ((20, 20), (30, 40))), (0.5, ((30, 40), (30, 40)))):
+        for each, size in zip((one, other), sizes, strict=True):
+            monkeypatch.setattr(each, "score", lambda *_, score=score: score)
+            track = each.update(scene(100, 100))
+            assert track.score == score and track.box[2:] == size
+            assert track.box.cx == each._require_target().cx
+    assert one._require_target().cx == 118  # its place is followed all the same
+
+
 class FadingBackend(SeeingBackend):
     """Notes every exemplar that is searched for."""
 
