@@ -1,5 +1,6 @@
 """Targets that go and come back: what is played, and what is made of the answers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from synthetic import NAN, moving_boxes, write_sequence
 
 from siamkd_core.box import Box
 from siamkd_core.longterm import LongTermTracker
+from siamkd_core.modelfile import read_card, write_card
 from siamkd_core.presence import PresenceConfig
 from siamkd_core.sequences import read_sequence
 from siamkd_core.tracker import Track
-from siamkd_core.tracker_config import TrackerConfig
+from siamkd_core.tracker_config import ScoreConfig, TrackerConfig
 
 N = float("nan")
 HERE, BESIDE, NOWHERE = (0.0, 0.0, 10.0, 10.0), (5.0, 0.0, 10.0, 10.0), (N, N, N, N)
@@ -114,6 +116,13 @@ def test_the_command_writes_table_and_picture(
     assert written.splitlines()[2].startswith("| tiny |")
     assert "1 targets; left out: large." in written
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    # a score of always 0.88 is lost in the second frame below other thresholds, of three
+    write_card(replace(read_card(tiny_model), score=ScoreConfig(0.0, 2.0)), tiny_model)
+    slow = [*call, "--frames", "12", "--gone", "3", "--rate", "1", "--thresholds", "0.9", "0.9"]
+    assert measure_presence.main([*slow, "0.95"]) == 0
+    assert "| 66.7% |" in output.with_suffix(".md").read_text(encoding="utf-8")
+    assert measure_presence.main([*slow, "0.8"]) == 2
+    assert "recover_score" in capsys.readouterr().err
     for frames, gone in ((12, 8), (5, 1), (12, 0)):
         assert measure_presence.main([*call, "--frames", str(frames), "--gone", str(gone)]) == 2
         assert "must leave frames" in capsys.readouterr().err

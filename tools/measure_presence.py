@@ -1,13 +1,13 @@
 """Does a tracker notice that its target has gone, and find it again? Models side by side.
 
     python tools/measure_presence.py FOLDER --model siamfc dstrpn_large --output presence
-        [--sequences NAME ...] [--rate 30] [--frames 300] [--gone 90]
+        [--sequences NAME ...] [--rate 30] [--frames 300] [--gone 90] [--thresholds 0.5 0.7 0.8]
 
 Plays each sequence of FOLDER, forth and back until FRAMES frames are over, and takes the target
 away for GONE of them, from a third on: it is covered with what lies beside it, frame by frame. The
-long-term tracker of the node follows, with the node's default thresholds; no box is reported while
-it says "lost". Writes OUTPUT.md and OUTPUT.png, the score over time. A sequence whose target fills
-too much of a frame to be covered is left out, and named.
+long-term tracker of the node follows, with the node's default thresholds or others; no box is
+reported while it says "lost". Writes OUTPUT.md and OUTPUT.png, the score over time. A sequence
+whose target fills too much of a frame to be covered is left out, and named.
 
 Precision, recall and F are those of VOT-LT (Lukezic et al. 2018), but at the tracker's own
 threshold, not at the best one: Pr is the mean IoU of the frames with a reported box (0 where the
@@ -95,6 +95,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=30.0, help="images a second")
     parser.add_argument("--frames", type=int, default=300, help="that each sequence is played for")
     parser.add_argument("--gone", type=int, default=90, help="frames without the target")
+    parser.add_argument(
+        "--thresholds",
+        nargs=3,
+        type=float,
+        metavar=("UNCERTAIN", "TRACKING", "RECOVER"),
+        help="on the score, in place of the node's defaults",
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--output", required=True, help="table and plot, without their endings")
@@ -106,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
                 "--rate and --gone must be above 0, --frames at least 6, and a third of it and "
                 "--gone must leave frames for the target's return"
             )
+        config = PresenceConfig(*(args.thresholds or ()))
         models = dict(zip(tell_apart(args.model), args.model, strict=True))
         if len(models) < len(args.model):
             raise SiamkdError("a model is named twice")
@@ -119,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
             tracker = load_tracker(model, args.device, args.precision)
             played[name] = [
                 play(
-                    LongTermTracker(tracker, PresenceConfig()),
+                    LongTermTracker(tracker, config),
                     one,
                     args.frames,
                     args.gone,
