@@ -136,7 +136,8 @@ def test_one_exemplar_against_many_and_pair_by_pair(kind):
         together = network(z, x)
         for n in range(4):
             alone = network(z[n // 2 : n // 2 + 1], x[n : n + 1])
-            assert torch.allclose(together[n], alone[0], rtol=1e-3, atol=1e-3)
+            # near 0 a rounding of the large ones is all there is
+            assert (together[n] - alone[0]).abs().max() < 1e-4 * together.abs().max()
 
 
 def test_folding_changes_nothing():
