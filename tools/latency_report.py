@@ -33,7 +33,7 @@ def report(command: str, transport: str, pairs: Sequence[tuple[Run, Run]]) -> st
         "reliable to best effort (the node's sensor-data subscription). *Bare* is a subscriber in "
         "the tracker's place that publishes an empty Detection2DArray per image. *Beyond the "
         "network* is each frame's latency less the time that this frame spent in the network "
-        "(stage model); the ratio is that over bare.",
+        "(stages model and verify); the ratio is that over bare.",
         "",
         "| images | bare, median / p99 ms | tracker | beyond the network | ratio, median / p99 "
         "| with a result: bare, tracker |",
