@@ -38,6 +38,7 @@ from std_srvs.srv import SetBool, Trigger
 from siamkd_core.box import Box, iou
 from siamkd_core.tracker import load_tracker
 from siamkd_ros.image_decode import decode
+from siamkd_ros.statistics import STAGES
 
 COUNT = itertools.count()
 
@@ -250,17 +251,7 @@ def test_diagnostics_have_four_tasks_with_the_stages_of_every_frame(observer: Ob
     tasks = observer.fresh_diagnostics()
     assert set(tasks) == {"camera", "tracker", "timing", "device"}
     timing = values(tasks["timing"])
-    for stage in (
-        "wait",
-        "decode",
-        "crop",
-        "model",
-        "post",
-        "verify",
-        "publish",
-        "latency",
-        "adapt",
-    ):
+    for stage in STAGES:
         p50, p95, highest = (float(timing[f"{stage}_ms.{k}"]) for k in ("p50", "p95", "max"))
         assert 0 <= p50 <= p95 <= highest
     inside = sum(float(timing[f"{stage}_ms.p50"]) for stage in ("decode", "crop", "model"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from latency_run import Run, median_p99
 
-STAGES = ("wait", "decode", "crop", "model", "post", "verify", "publish", "latency", "adapt")
+from siamkd_ros.statistics import STAGES
 
 
 def report(command: str, transport: str, pairs: Sequence[tuple[Run, Run]]) -> str:
