@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamkd_core.box import Box
+from siamkd_core.crop import rotation
 from siamkd_core.errors import ConfigError
 from siamkd_core.image import Image
 
@@ -65,9 +66,8 @@ def random_linear(
     """(2, 2) map of output offsets to image offsets: stretch, then rotation, then the flip."""
     stretch = np.diag(rng.uniform(1 - config.stretch, 1 + config.stretch, 2))
     angle = math.radians(rng.uniform(-config.rotate, config.rotate))
-    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     mirror = np.diag([-1.0 if flip else 1.0, 1.0])
-    return np.asarray(rotation @ stretch @ mirror, float)
+    return np.asarray(rotation(angle) @ stretch @ mirror, float)
 
 
 def reach(config: AugmentConfig, size: int) -> float:

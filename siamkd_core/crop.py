@@ -34,12 +34,27 @@ def mean_colour(image: Image) -> NDArray[np.float64]:
 
 
 class Square(NamedTuple):
-    """A square of an image: its centre and side, pixels, edge convention of
-    :mod:`siamkd_core.box`."""
+    """A square of an image.
+
+    Attributes:
+        cx, cy, side: its centre and side, pixels, edge convention of :mod:`siamkd_core.box`.
+        turn: radians by which it is turned about its centre, from x towards y (clockwise as seen).
+    """
 
     cx: float
     cy: float
     side: float
+    turn: float = 0.0
+
+
+def rotation(turn: float) -> NDArray[np.float64]:
+    """(2, 2) float64, maps offsets in a turned square to those in the image.
+
+    Args:
+        turn: radians from x towards y.
+    """
+    cos, sin = math.cos(turn), math.sin(turn)
+    return np.array([[cos, -sin], [sin, cos]])
 
 
 class CropPlan(NamedTuple):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from siamkd_core.crop import CropPlan, Square, plan_crop
+from siamkd_core.crop import CropPlan, Square, plan_crop, rotation
 
 
 def upload(array: NDArray[np.generic], device: torch.device) -> Tensor:
@@ -48,7 +48,8 @@ def crop_squares(frame: Tensor, colour: Tensor, squares: Sequence[Square], out: 
         ``out``.
     """
     size = out.shape[-1]
-    plans = [plan_crop(tuple(frame.shape), s[:2], s.side, size) for s in squares]
+    shape = tuple(frame.shape)
+    plans = [plan_crop(shape, s[:2], s.side, size, rotation(s.turn)) for s in squares]
     grids = _grids(plans, size, frame.device)
     for plan, grid, crop in zip(plans, grids, out, strict=True):
         if plan is None:

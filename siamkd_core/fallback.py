@@ -65,13 +65,13 @@ class FallbackTracker:
         # a caller's image may be a view of a buffer that is used again
         self._given, self._place = (None if self._fallen else _Given(image.copy(), box)), box
 
-    def find(self, image: Image, learn: bool = True) -> Track:
+    def find(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
         """As :meth:`siamkd_core.tracker.Tracker.find`."""
         try:
-            track = self.tracker.find(image, learn)
+            track = self.tracker.find(image, learn, turn)
         except RuntimeError as error:
             self._fall(error)
-            track = self.tracker.find(image, learn)
+            track = self.tracker.find(image, learn, turn)
         self._place = track.box
         return track
 

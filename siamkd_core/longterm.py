@@ -1,7 +1,7 @@
 """A tracker that knows when its target is gone and looks for it: short-term tracker + presence.
 
 In the terms of the VOT-LT challenge: it reports absence, and finds the target again wherever in the
-image it comes back. One look an image, so an image without the target costs no more than another.
+image it comes back. One look an image while it is lost, so the search costs no more than tracking.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ShortTermTracker(Protocol):
 
     def init(self, image: Image, box: Box) -> None: ...
 
-    def find(self, image: Image, learn: bool = True) -> Track: ...
+    def find(self, image: Image, learn: bool = True, turn: bool = True) -> Track: ...
 
     def learn(self) -> float: ...
 
@@ -100,8 +100,11 @@ class LongTermTracker:
         Raises:
             SiamkdError, ImageError: as :meth:`siamkd_core.tracker.Tracker.find`.
         """
-        # what is looked at while the target is not seen for sure may be something else
-        track = self._tracker.find(image, learn=self.state is State.TRACKING)
+        # what is looked at while the target is not seen for sure may be something else, and where
+        # it is not expected every look is a chance to take something else for it
+        track = self._tracker.find(
+            image, learn=self.state is State.TRACKING, turn=self.state is not State.LOST
+        )
         self._presence.config = self.config
         self.score = track.score
         state = self._presence.update(track.score, elapsed)

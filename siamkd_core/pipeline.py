@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamkd_core.backend import Backend
-from siamkd_core.crop import Square, crop_square, mean_colour
+from siamkd_core.crop import Square, crop_square, mean_colour, rotation
 from siamkd_core.image import Image
 from siamkd_core.likeness import likeness
 from siamkd_core.search import Found, Known, Search, search_of
@@ -132,4 +132,5 @@ def _crops(count: int, size: int) -> Image:
 
 
 def _crop(view: _View, square: Square, out: Image) -> Image:
-    return crop_square(view.image, square[:2], square.side, len(out), view.colour, out=out)
+    turned = rotation(square.turn)
+    return crop_square(view.image, square[:2], square.side, len(out), view.colour, turned, out)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from siamkd_core.backend import Backend, TorchBackend
 from siamkd_core.backends import make_backend
 from siamkd_core.box import Box, check_target_box
-from siamkd_core.crop import Square, exemplar_side
+from siamkd_core.crop import Square, exemplar_side, rotation
 from siamkd_core.device_pipeline import DevicePipeline
 from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image, check_image
@@ -29,6 +29,9 @@ MOST = 3.0
 """By which a width or height that the network sees is corrected, or by its inverse, at most."""
 SMALLEST = 4.0
 """Pixels of the image that a side of the target does not shrink below."""
+TURN_GAIN = 0.2
+"""By which the score of a turned look is higher where the target is taken to have turned: two looks
+more are two chances more that something else scores high."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,24 @@ class Track:
     """What one image said about the target.
 
     Attributes:
-        box: x, y, w, h in pixels of the image; may reach over its border.
+        box: x, y, w, h in pixels of the image; may reach over its border. Of a turned target, the
+            extent of the turned ellipse that its upright box holds.
         score: probability in [0, 1] that the target is in that box.
         value: response logit at the chosen place; the score is the calibration of it and of the
             likeness.
         peak: highest response logit, as the network gave it.
-        seconds: time spent per stage: ``crop``, ``model``, ``post``, ``verify`` (the second look,
-            at what is in the box), and, of an update, ``adapt`` (bringing the exemplar up to date);
+        seconds: time spent per stage, over all looks: ``crop``, ``model``, ``post``, ``verify``
+            (the score's second look, at what is in the box), and, of an update, ``adapt`` (bringing
+            the exemplar up to date);
             their sum is the time of the call. On a GPU, ``model`` and ``post`` are its own clock's,
             and ``crop`` is all the rest until the box was known: the upload, the crops, and the
             wait for what the GPU still had to do for the frame before. ``adapt`` only starts that
             work there: it goes on while the next image is awaited.
         likeness: of what is in that box to what was in the first, see
             :func:`siamkd_core.likeness.likeness`; nan where the calibration does not ask for it.
+        turned: degrees, -180 to 180, by which the target is turned in the image against the one
+            that it was given in, from x towards y (clockwise as seen), in steps of ``turn`` of
+            :class:`siamkd_core.tracker_config.SearchConfig`; 0 without that.
     """
 
     box: Box
@@ -57,6 +65,7 @@ class Track:
     peak: float
     seconds: Mapping[str, float]
     likeness: float = math.nan
+    turned: float = 0.0
 
 
 @dataclass
@@ -70,6 +79,23 @@ class _Target:
     h: float
     shape: tuple[float, float]  # first width and height, pixels of the exemplar's crop
     correction: tuple[float, float] = (1.0, 1.0)  # of the widths and heights that are seen
+    turn: float = 0.0  # radians from x towards y; w and h are those of the target turned back
+
+
+class _Sight(NamedTuple):
+    """What a look, turned by ``turn`` radians, found: centre and upright size, the found and the
+    likeness there, its score, and what makes an exemplar of it."""
+
+    cx: float
+    cy: float
+    w: float
+    h: float
+    turn: float
+    found: Found
+    alike: float | None
+    score: float
+    embed: Callable[[], Any]
+    seconds: Mapping[str, float]
 
 
 class Tracker:
@@ -133,34 +159,43 @@ class Tracker:
         self._target, self._unlearnt = target, None
 
     def move_to(self, box: Box) -> None:
-        """Search around another place and size from now on; the target's look stays.
+        """Search around another place and size from now on; the target's look stays, and of a
+        turned target its angle and shape.
 
         Raises:
             SiamkdError: no target.
         """
         target = self._require_target()
-        target.cx, target.cy, target.w, target.h = box.cx, box.cy, box.w, box.h
+        target.cx, target.cy = box.cx, box.cy
+        if target.turn:
+            w, h = _extent(target.w, target.h, target.turn)
+            factor = math.sqrt(box.w / w * box.h / h)
+            target.w, target.h = factor * target.w, factor * target.h
+        else:
+            target.w, target.h = box.w, box.h
 
-    def update(self, image: Image, learn: bool = True) -> Track:
+    def update(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
         """Find the target in the next image, and learn how it looks now: :meth:`find` and
         :meth:`learn`.
 
         Args:
             image: (H, W, 3) uint8 BGR.
             learn: let the exemplar adapt, if the score allows it too.
+            turn: look at turned crops too, if the configuration and the score allow it.
 
         Raises:
             SiamkdError, ImageError: as :meth:`find`.
         """
-        track = self.find(image, learn)
+        track = self.find(image, learn, turn)
         return replace(track, seconds={**track.seconds, "adapt": self.learn()})
 
-    def find(self, image: Image, learn: bool = True) -> Track:
+    def find(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
         """Find the target in the next image. Who is in a hurry uses the box before :meth:`learn`.
 
         Args:
             image: (H, W, 3) uint8 BGR; it must not change before :meth:`learn`.
             learn: whether :meth:`learn` may let the exemplar adapt.
+            turn: whether crops may be turned where the score is low; a frame is one look without.
 
         Raises:
             SiamkdError: no target yet, or a network output that is not finite (the target stays).
@@ -171,35 +206,31 @@ class Tracker:
         check_image(image)
         start = time.perf_counter()
         view = self._pipeline.take(image)
-        look, pixel = self._look(view, target)
-        looked = time.perf_counter()
-        found = look.found
-        if found is None:
-            raise self._not_finite()
-        cx, cy, w, h = self._moved(target, found, pixel, image.shape)
-        box = Box.from_center(cx, cy, w, h)
-        located = time.perf_counter()
-        embed: Callable[[], Any] = partial(self._pipeline.embed, view, _exemplar_square(box))
-        alike = None
-        if self._verifies:
-            seen = embed()
-            alike, embed = self._likeness(target, seen), lambda: seen
-        score = self.score(found.value, alike)
-        if score < self.config.size_score:
-            w, h = target.w, target.h
-            box = Box.from_center(cx, cy, w, h)
-        verified = time.perf_counter()
-        target.cx, target.cy, target.w, target.h = cx, cy, w, h
-        worth = learn and self.config.exemplar_share and score >= self.config.exemplar_score
-        self._unlearnt = embed if worth else None
-        seconds = {
-            "crop": looked - start - look.model - look.post,
-            "model": look.model,
-            "post": look.post + located - looked,
-            "verify": verified - located,
-        }
+        taken = time.perf_counter() - start
+        sight = self._see(view, target, target.turn, image.shape)
+        sights = [sight]
+        if turn and self.config.turn and sight.score < self.config.turn_score:
+            step = math.radians(self.config.turn)
+            sights += [
+                self._see(view, target, math.remainder(target.turn + angle, math.tau), image.shape)
+                for angle in (-step, step)
+            ]
+            best = max(sights[1:], key=lambda other: other.score)
+            if best.score > sight.score + TURN_GAIN:
+                sight = best
+        target.cx, target.cy, target.w, target.h, target.turn = sight[:5]
+        worth = learn and self.config.exemplar_share and sight.score >= self.config.exemplar_score
+        self._unlearnt = sight.embed if worth else None
+        seconds = {stage: sum(s.seconds[stage] for s in sights) for stage in sight.seconds}
+        seconds["crop"] += taken
         return Track(
-            box, score, found.value, found.peak, seconds, math.nan if alike is None else alike
+            Box.from_center(sight.cx, sight.cy, *_extent(sight.w, sight.h, sight.turn)),
+            sight.score,
+            sight.found.value,
+            sight.found.peak,
+            seconds,
+            math.nan if sight.alike is None else sight.alike,
+            math.degrees(sight.turn),
         )
 
     def alike(self, image: Image, box: Box) -> float:
@@ -269,22 +300,54 @@ class Tracker:
             "stays where it was. If this lasts, try precision: float32, or another model"
         )
 
-    def _look(self, view: Any, target: _Target) -> tuple[Look, float]:
+    def _see(self, view: Any, target: _Target, turn: float, shape: tuple[int, ...]) -> _Sight:
+        """A look with crops turned by ``turn`` radians, and the second one that a score may take.
+
+        Raises:
+            SiamkdError: a network output that is not finite.
+        """
+        start = time.perf_counter()
+        look, pixel = self._look(view, target, turn)
+        looked = time.perf_counter()
+        found = look.found
+        if found is None:
+            raise self._not_finite()
+        cx, cy, w, h = self._moved(target, found, pixel, turn, shape)
+        square = Square(cx, cy, exemplar_side(w, h), turn)
+        located = time.perf_counter()
+        embed: Callable[[], Any] = partial(self._pipeline.embed, view, square)
+        alike = None
+        if self._verifies:
+            seen = embed()
+            alike, embed = self._likeness(target, seen), lambda: seen
+        score = self.score(found.value, alike)
+        if score < self.config.size_score:
+            w, h = target.w, target.h
+        seconds = {
+            "crop": looked - start - look.model - look.post,
+            "model": look.model,
+            "post": look.post + located - looked,
+            "verify": time.perf_counter() - located,
+        }
+        return _Sight(cx, cy, w, h, turn, found, alike, score, embed, seconds)
+
+    def _look(self, view: Any, target: _Target, turn: float = 0.0) -> tuple[Look, float]:
         """A look where the target was last, and how many image pixels a search pixel is."""
         side = exemplar_side(target.w, target.h) * self.config.search_size / EXEMPLAR_SIZE
         pixel = side / self.config.search_size
         known = Known((target.w / pixel, target.h / pixel), target.shape, target.correction)
-        square = Square(target.cx, target.cy, side)
+        square = Square(target.cx, target.cy, side, turn)
         return self._pipeline.look(view, target.exemplar, square, known), pixel
 
     def _moved(
-        self, target: _Target, found: Found, pixel: float, shape: tuple[int, ...]
+        self, target: _Target, found: Found, pixel: float, turn: float, shape: tuple[int, ...]
     ) -> tuple[float, float, float, float]:
-        """Centre and size of the target now; a search pixel is ``pixel`` image pixels."""
+        """Centre and upright size of the target now; a search pixel is ``pixel`` image pixels."""
         height, width = shape[:2]
+        dx, dy = (rotation(turn) @ [found.dx, found.dy] * pixel).tolist()
         # a centre that leaves the image would search in padding for ever
-        cx = min(max(target.cx + found.dx * pixel, 0.0), float(width))
-        cy = min(max(target.cy + found.dy * pixel, 0.0), float(height))
+        cx = min(max(target.cx + dx, 0.0), float(width))
+        cy = min(max(target.cy + dy, 0.0), float(height))
         sides = np.array([target.w, target.h])
         limits = np.stack(
             [np.minimum(SMALLEST / sides, 1), np.maximum(max(width, height) / sides, 1)]
@@ -301,6 +364,13 @@ class Tracker:
 
 def _exemplar_square(box: Box) -> Square:
     return Square(box.cx, box.cy, exemplar_side(box.w, box.h))
+
+
+def _extent(w: float, h: float, turn: float) -> tuple[float, float]:
+    """Width and height of the box around an ellipse of width w and height h, turned by radians:
+    ``sqrt((w cos)^2 + (h sin)^2)``, ``sqrt((w sin)^2 + (h cos)^2)``."""
+    cos, sin = math.cos(turn), math.sin(turn)
+    return math.hypot(w * cos, h * sin), math.hypot(w * sin, h * cos)
 
 
 def _pipeline_for(backend: Backend, card: ModelCard) -> Pipeline:

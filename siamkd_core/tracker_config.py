@@ -22,6 +22,12 @@ class SearchConfig:
         exemplar_score: frames with a lower score are not learnt from.
         size_score: frames with a lower score leave the target's size as it was: what hides a target
             has another (our choice). 0: all change it, as published.
+        turn: degrees, in the image plane. A frame with a score below ``turn_score`` is looked at
+            twice more, with crops turned by this much to either side, and what is found there is
+            the target where it scores enough more (:data:`siamkd_core.tracker.TURN_GAIN`): so an
+            exemplar that stands upright finds a target that rolls, or whose camera does, by any
+            angle (our choice). 0: never, as published.
+        turn_score: below this score.
     """
 
     search_size: int = 255
@@ -30,13 +36,18 @@ class SearchConfig:
     exemplar_rate: float = 0.1
     exemplar_score: float = 0.5
     size_score: float = 0.0
+    turn: float = 0.0
+    turn_score: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.window <= 1:
             raise ConfigError(f"window must lie in 0..1, got {self.window}")
-        for name in ("exemplar_share", "exemplar_rate", "exemplar_score", "size_score"):
+        shares = ("exemplar_share", "exemplar_rate", "exemplar_score", "size_score", "turn_score")
+        for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        if not 0 <= self.turn <= 90:
+            raise ConfigError(f"turn must lie in 0..90 degrees, got {self.turn}")
 
 
 @dataclass(frozen=True)

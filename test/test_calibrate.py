@@ -67,8 +67,9 @@ def test_what_was_fitted_is_what_the_tracker_says(tmp_path, tiny_model, monkeypa
     looks = []
     find = Tracker.find
 
-    def noted(tracker, image, learn=True):
-        track = find(tracker, image, learn)
+    def noted(tracker, image, learn=True, turn=True):
+        assert not turn  # a calibration is of one look
+        track = find(tracker, image, learn, turn)
         looks.append(tracker.alike(image, track.box))
         return track
 
@@ -157,10 +158,10 @@ def test_the_second_look_of_a_draw_is_the_first_without_its_target(
         places.append(box)
         move_to(box)
 
-    def updated(image, learn=True):
-        assert not learn
+    def updated(image, learn=True, turn=True):
+        assert not learn and not turn
         images.append(image)
-        return update(image, learn)
+        return update(image, learn, turn)
 
     def without(image, box, rng):
         assert np.array_equal(image, images[-1])

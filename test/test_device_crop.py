@@ -7,7 +7,7 @@ from crop_support import reference_crop, smooth_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siamkd_core.crop import Square, crop_square, mean_colour
+from siamkd_core.crop import Square, crop_square, mean_colour, rotation
 from siamkd_core.device_crop import crop_squares, upload
 from siamkd_core.device_crop import mean_colour as device_mean_colour
 
@@ -39,14 +39,15 @@ def test_equals_sampling_pixel_by_pixel(square, size):
     cy=st.floats(-60, 180),
     side=st.floats(2, 700),
     size=st.sampled_from([9, 32, 127]),
+    turn=st.sampled_from([0.0, 0.4, -2.0]),
     seed=st.integers(0, 3),
 )
-def test_equals_opencvs(cx, cy, side, size, seed):
-    """Partly and wholly outside, enlarged more than 60 times and shrunk more than 70 times."""
+def test_equals_opencvs(cx, cy, side, size, turn, seed):
+    """Turned, partly and wholly outside, enlarged more than 60 times, shrunk more than 70 times."""
     image = smooth_image(seed=seed)
     colour = mean_colour(image)
-    expected = crop_square(image, (cx, cy), side, size, colour)
-    (found,) = cut(image, [Square(cx, cy, side)], size, colour)
+    expected = crop_square(image, (cx, cy), side, size, colour, rotation(turn))
+    (found,) = cut(image, [Square(cx, cy, side, turn)], size, colour)
     # a level for OpenCV 4's steps of 1/32 pixel, one for its rounding of blocks that are shrunk
     assert np.abs(found - expected).max() <= 2
     assert np.abs(found - expected).mean() < 0.3

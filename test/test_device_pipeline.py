@@ -104,6 +104,20 @@ def test_the_same_second_look_as_through_opencv(kind: str) -> None:
     assert -1 <= device.update(images[-1]).likeness <= 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_turned_looks_as_through_opencv(kind: str) -> None:
+    network, card = model(kind)
+    turning = replace(card.tracker, turn=25.0, turn_score=1.0)
+    host, device = pair(network, replace(card, tracker=turning))
+    images = frames()
+    for tracker in (host, device):
+        tracker.init(images[0], BOX)
+        target = tracker._require_target()
+        target.turn = 0.3
+    assert_same_boxes(host, device, images[1:])
+    assert device._require_target().turn == host._require_target().turn != 0
+
+
 def test_the_same_boxes_with_a_trained_model() -> None:
     network, card = load_model("siamfc")
     assert card.tracker.exemplar_share > 0  # it adapts

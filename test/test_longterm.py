@@ -31,6 +31,7 @@ class Told:
         self.score = 0.9
         self.broken = False
         self.learnt: list[bool] = []
+        self.turned: list[bool] = []
 
     @property
     def initialised(self) -> bool:
@@ -41,8 +42,9 @@ class Told:
             raise ImageError("broken")
         self.box = box
 
-    def find(self, image: Image, learn: bool = True) -> Track:
+    def find(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
         self.learnt.append(learn)
+        self.turned.append(turn)
         if self.broken:
             raise ImageError("broken")
         assert self.box
@@ -113,6 +115,18 @@ def test_only_what_is_seen_for_sure_is_learnt_from() -> None:
     told.learnt.clear()
     follow(tracker, 2)
     assert told.learnt == [True, True]
+
+
+def test_a_lost_target_is_not_looked_for_turned() -> None:
+    """That would be three looks an image, and three chances to take something else for it."""
+    told, tracker = start()
+    follow(tracker, 2)
+    told.score, states = 0.1, [State.TRACKING]
+    told.turned.clear()
+    states += follow(tracker, 8)
+    assert State.UNCERTAIN in states and states[-1] is State.LOST
+    # by the state before each image
+    assert told.turned == [state is not State.LOST for state in states[:-1]]
 
 
 def test_a_single_high_score_is_not_learnt_from_and_no_place_to_return_to() -> None:
@@ -190,7 +204,7 @@ class Seeing:
     def init(self, image: Image, box: Box) -> None:
         self.box = box
 
-    def find(self, image: Image, learn: bool = True) -> Track:
+    def find(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
         self.looks += 1
         within = reach(self.box, self.config.search_size)
         score = 0.05

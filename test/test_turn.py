@@ -1,0 +1,276 @@
+"""A target that turns in the image: crops that turn with it, where the score is low."""
+
+import time
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from siamkd_core.box import Box
+from siamkd_core.crop import Square, crop_square, exemplar_side, mean_colour, rotation
+from siamkd_core.errors import ConfigError
+from siamkd_core.modelfile import ModelCard
+from siamkd_core.tracker import TURN_GAIN, Tracker
+from siamkd_core.tracker_config import ScoreConfig, SearchConfig, TrackerConfig
+
+CONFIG = TrackerConfig(window=0.1, turn=25.0, turn_score=0.6)
+CARD = ModelCard("turning", "siamfc", (2,) * 5, 0, tracker=CONFIG, score=ScoreConfig(10.0, -6.0))
+HOME = Box(140, 100, 40, 40)
+
+
+class Matching:
+    """Normalised cross-correlation with the middle of the exemplar's crop: it knows the exemplar
+    upright alone."""
+
+    def embed_exemplar(self, crop):
+        return np.float32(crop[40:87, 40:87])
+
+    def respond(self, exemplar, crops):
+        self.looks = getattr(self, "looks", 0) + 1
+        places = (np.arange(17) - 8) * 8 + 127 - 23
+        maps = [cv2.matchTemplate(np.float32(c), exemplar, cv2.TM_CCOEFF_NORMED) for c in crops]
+        return np.stack([one[np.ix_(places, places)] for one in maps])
+
+    def blend(self, exemplar, other, share):
+        return (1 - share) * exemplar + share * other
+
+    def describe(self):
+        return {"backend": "matching"}
+
+
+def noise(seed, size, blur):
+    made = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    made = cv2.GaussianBlur(made, (0, 0), blur).astype(np.float32)
+    return np.uint8(np.clip((made - made.mean()) * 3 + 128, 0, 255))
+
+
+BACKGROUND = noise(1, (240, 320), 3)
+DISC = noise(2, (64, 64), 4)
+
+
+def rolled(degrees, centre=(160.0, 120.0)):
+    """A textured disc, turned from x towards y, on a background that stays."""
+    turn = cv2.getRotationMatrix2D((31.5, 31.5), -degrees, 1.0)
+    turn[:, 2] += np.array(centre) - 0.5 - 31.5
+    size = BACKGROUND.shape[1::-1]
+    mask = np.zeros((64, 64), np.uint8)
+    cv2.circle(mask, (32, 32), 28, 255, -1)
+    disc, inside = (cv2.warpAffine(part, turn, size) for part in (DISC, mask))
+    return np.where(inside[..., None] > 127, disc, BACKGROUND)
+
+
+def start(card=CARD):
+    tracker = Tracker(Matching(), card)
+    tracker.init(rolled(0), HOME)
+    return tracker
+
+
+@pytest.mark.parametrize("sense", [-1, 1])
+def test_a_target_that_turns_all_the_way_round_is_followed(sense):
+    """It moves as well; without turned looks its score is low from an eighth of a turn on."""
+    tracker, stiff = start(), start(replace(CARD, tracker=replace(CONFIG, turn=0.0)))
+    low = []
+    for step in range(1, 46):
+        angle = sense * 8.0 * step
+        centre = 160 + 1.5 * step, 120 + 0.5 * step
+        track = tracker.update(rolled(angle, centre))
+        assert (track.box.cx, track.box.cy) == pytest.approx(centre, abs=6)
+        assert abs((track.turned - angle + 180) % 360 - 180) <= 30
+        assert track.score > 0.5
+        other = stiff.update(rolled(angle, centre))
+        assert other.turned == 0
+        low.append(other.score < 0.2)
+    assert np.mean(low[6:-6]) > 0.7
+
+
+def test_the_crop_of_a_turned_square_stands_upright():
+    upright = crop_square(rolled(0), (160, 120), 60, 60, np.zeros(3))
+    turned = crop_square(rolled(35), (160, 120), 60, 60, np.zeros(3), rotation(np.radians(35)))
+    y, x = np.mgrid[:60, :60] - 29.5
+    inside = np.hypot(x, y) < 24
+    difference = np.abs(upright.astype(float) - turned)[inside]
+    assert difference.mean() < 4  # sampled twice
+    wrong = crop_square(rolled(35), (160, 120), 60, 60, np.zeros(3), rotation(-np.radians(35)))
+    assert np.abs(upright.astype(float) - wrong)[inside].mean() > 10 * difference.mean()
+
+
+class Scripted(Matching):
+    """Answers a look after the other with a given logit at a given displacement (cells)."""
+
+    def __init__(self):
+        self.answers, self.seen = [], []
+
+    def respond(self, exemplar, crops):
+        self.seen.append(crops[1].copy())
+        value, column, row = self.answers.pop(0)
+        response = np.full((3, 17, 17), value - 9.0, np.float32)
+        response[1, 8 + row, 8 + column] = value
+        return response
+
+
+def scripted(answers, box=HOME, **config):
+    card = replace(CARD, tracker=replace(CONFIG, window=0.0, upsample=1, **config), score=None)
+    tracker = Tracker(Scripted(), card)
+    tracker.init(rolled(0), box)
+    tracker.backend.answers = answers
+    return tracker
+
+
+def logit(score):
+    return float(np.log(score / (1 - score)))
+
+
+def test_a_sure_look_is_the_only_one():
+    tracker = scripted([(logit(0.61), 0, 0)])
+    assert tracker.update(rolled(0)).turned == 0 and len(tracker.backend.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "first, second, expected",
+    [
+        (0.3 + TURN_GAIN - 0.01, 0.4, 0.0),  # not enough more
+        (0.3 + TURN_GAIN + 0.01, 0.4, -25.0),
+        (0.4, 0.3 + TURN_GAIN + 0.01, 25.0),
+        (0.7, 0.8, 25.0),
+        (0.8, 0.7, -25.0),
+    ],
+)
+def test_the_better_turned_look_is_taken_where_it_scores_enough_more(first, second, expected):
+    scores = (0.3, first, second)
+    tracker = scripted([(logit(score), 0, 0) for score in scores])
+    track = tracker.update(rolled(0))
+    assert track.turned == pytest.approx(expected)
+    chosen = {0.0: 0.3, -25.0: first, 25.0: second}[expected]
+    assert track.score == pytest.approx(chosen)
+    # what was looked at: the search region as it is, turned to either side
+    side = exemplar_side(40, 40) * 255 / 127
+    image = rolled(0)
+    for crop, angle in zip(tracker.backend.seen, (0.0, -25.0, 25.0), strict=True):
+        turned = rotation(np.radians(angle))
+        expected_crop = crop_square(image, (160, 120), side, 255, mean_colour(image), turned)
+        assert np.array_equal(crop, expected_crop)
+
+
+def test_whoever_asks_for_one_look_gets_one():
+    tracker = scripted([(logit(0.1), 0, 0)])
+    assert tracker.update(rolled(0), turn=False).turned == 0
+    assert len(tracker.backend.seen) == 1
+
+
+def test_without_turns_a_frame_is_one_look():
+    tracker = scripted([(logit(0.1), 0, 0)], turn=0.0)
+    tracker.update(rolled(0))
+    assert len(tracker.backend.seen) == 1
+
+
+def turned_by_a_quarter(**config):
+    """What was 48 wide and 24 high is turned by 90 degrees and was found one cell to the right in
+    the turned crop: one cell below in the image."""
+    low, high = logit(0.1), logit(0.9)
+    box = Box.from_center(160, 120, 48, 24)
+    answers = [(low, 0, 0), (low, 0, 0), (high, 1, 0)]
+    return scripted(answers, box, turn=90.0, scale_rate=0.0, **config)
+
+
+def test_place_and_box_of_a_turned_target_are_those_in_the_image():
+    tracker = turned_by_a_quarter()
+    track = tracker.update(rolled(0))
+    cell = 8 * exemplar_side(48, 24) / 127
+    assert tuple(track.box) == pytest.approx((160 - 12, 120 + cell - 24, 24, 48))
+    assert track.turned == pytest.approx(90)
+    # the crops are those of the upright size, turned
+    tracker.backend.answers = [(logit(0.9), 0, 0)]
+    tracker.update(rolled(0))
+    expected = crop_square(
+        rolled(0),
+        (160, 120 + cell),
+        exemplar_side(48, 24) * 255 / 127,
+        255,
+        mean_colour(rolled(0)),
+        rotation(np.pi / 2),
+    )
+    assert np.array_equal(tracker.backend.seen[-1], expected)
+
+
+def test_an_exemplar_learns_the_target_as_it_stands():
+    tracker = turned_by_a_quarter(exemplar_share=0.5, exemplar_rate=1.0)
+    tracker.update(rolled(0))
+    target = tracker._target
+    cell = 8 * exemplar_side(48, 24) / 127
+    image = rolled(0)
+    look = crop_square(
+        image,
+        (160, 120 + cell),
+        exemplar_side(48, 24),
+        127,
+        mean_colour(image),
+        rotation(np.pi / 2),
+    )
+    assert np.array_equal(target.recent, Matching().embed_exemplar(look))
+
+
+def test_a_turned_target_that_is_moved_stays_turned():
+    """Another place and size keep its angle and shape: 24 x 48 in the image."""
+    tracker = turned_by_a_quarter()
+    tracker.update(rolled(0))
+    tracker.move_to(Box(100, 50, 48, 96))
+    tracker.backend.answers = [(logit(0.9), 0, 0)]
+    track = tracker.update(rolled(0))
+    assert track.turned == pytest.approx(90)
+    assert tuple(track.box) == pytest.approx((100, 50, 48, 96))
+
+
+def test_a_new_target_stands_upright():
+    tracker = turned_by_a_quarter()
+    tracker.update(rolled(0))
+    tracker.init(rolled(0), HOME)
+    tracker.backend.answers = [(logit(0.9), 0, 0)]
+    track = tracker.update(rolled(0))
+    assert track.turned == 0 and tuple(track.box) == pytest.approx(tuple(HOME))
+
+
+def test_an_ellipse_of_any_angle_fits_its_box():
+    """The box of a turned target against the outline of the ellipse, point by point."""
+    box = Box.from_center(160, 120, 48, 24)
+    low, high = logit(0.1), logit(0.9)
+    answers = [(low, 0, 0), (low, 0, 0), (high, 0, 0)]
+    tracker = scripted(answers, box, turn=30.0, scale_rate=0.0)
+    track = tracker.update(rolled(0))
+    t = np.linspace(0, 2 * np.pi, 100_000)
+    outline = rotation(np.radians(30)) @ [24 * np.cos(t), 12 * np.sin(t)]
+    assert (track.box.w, track.box.h) == pytest.approx(np.ptp(outline, axis=1), abs=1e-6)
+
+
+def test_the_stages_hold_all_looks():
+    class Slow(Scripted):
+        def respond(self, exemplar, crops):
+            time.sleep(0.02)
+            return super().respond(exemplar, crops)
+
+    tracker = Tracker(Slow(), replace(CARD, score=None))
+    tracker.init(rolled(0), HOME)
+    tracker.backend.answers = [(logit(0.1), 0, 0)] * 3
+    before = time.perf_counter()
+    track = tracker.find(rolled(0))
+    assert 0.06 <= track.seconds["model"] <= sum(track.seconds.values())
+    assert sum(track.seconds.values()) <= time.perf_counter() - before
+
+
+def test_an_error_in_a_turned_look_leaves_the_target():
+    tracker = scripted([(logit(0.1), 3, 0), (np.nan, 0, 0), (logit(0.9), 0, 0)])
+    with pytest.raises(Exception, match="not a number"):
+        tracker.update(rolled(0))
+    assert (tracker._target.cx, tracker._target.cy, tracker._target.turn) == (160, 120, 0)
+
+
+@pytest.mark.parametrize("values", [{"turn": -1.0}, {"turn": 91.0}, {"turn_score": 1.5}])
+def test_what_no_turn_can_be_is_refused(values):
+    with pytest.raises(ConfigError, match="turn"):
+        SearchConfig(**values)
+
+
+def test_squares_stand_upright_unless_told():
+    assert Square(1.0, 2.0, 3.0).turn == 0
+    assert np.array_equal(rotation(0.0), np.eye(2))
+    assert rotation(np.pi / 2) @ [1, 0] == pytest.approx([0, 1])
