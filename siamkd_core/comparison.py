@@ -21,10 +21,10 @@ model, loading it and tracking; on the CPU the highest resident memory less that
 after its imports and a network of next to nothing, on CUDA the most that PyTorch had allocated.
 Frame: median time of one update, batch 1, as the tracker runs it, but for what comes after the
 search; network: the part that the network takes. Second look: the exemplar's embedding of what is
-in the box, which a calibrated score takes once a frame and an exemplar that adapts learns from. The
-models took turns in one run. Smaller: parameters of the first model over this one's; faster: its
-time per frame over this one's, median of the rounds. AUC and mean IoU: as an evaluation left them;
-a dash for a model without one, such as the fresh network of a recipe."""
+in the box, which a calibrated score takes and an exemplar that adapts learns from. No frame is
+looked at turned. The models took turns in one run. Smaller: parameters of the first model over this
+one's; faster: its time per frame over this one's, median of the rounds. AUC and mean IoU: as an
+evaluation left them; a dash for a model without one, such as the fresh network of a recipe."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class FallbackTracker:
         self._make_other = make_other
         self._told = told
         self._given: _Given | None = None
-        self._place: Box | None = None
+        self._pose: tuple[Box, float] | None = None
         self._fallen = False
 
     @property
@@ -63,7 +63,7 @@ class FallbackTracker:
             self._fall(error)
             self.tracker.init(image, box)
         # a caller's image may be a view of a buffer that is used again
-        self._given, self._place = (None if self._fallen else _Given(image.copy(), box)), box
+        self._given, self._pose = (None if self._fallen else _Given(image.copy(), box)), (box, 0.0)
 
     def find(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
         """As :meth:`siamkd_core.tracker.Tracker.find`."""
@@ -72,7 +72,7 @@ class FallbackTracker:
         except RuntimeError as error:
             self._fall(error)
             track = self.tracker.find(image, learn, turn)
-        self._place = track.box
+        self._pose = track.pose
         return track
 
     def learn(self) -> float:
@@ -85,13 +85,13 @@ class FallbackTracker:
             self._fall(error)
         return time.perf_counter() - start
 
-    def move_to(self, box: Box) -> None:
-        self.tracker.move_to(box)
-        self._place = box
+    def move_to(self, box: Box, turned: float = 0.0) -> None:
+        self.tracker.move_to(box, turned)
+        self._pose = box, turned
 
     def reset(self) -> None:
         self.tracker.reset()
-        self._given = self._place = None
+        self._given = self._pose = None
 
     def _fall(self, error: RuntimeError) -> None:
         """Replace the tracker and give the new one the target.
@@ -102,9 +102,9 @@ class FallbackTracker:
         if self._fallen or not is_device_error(error):
             raise error
         other = self._make_other()
-        if self._given is not None and self._place is not None:
+        if self._given is not None and self._pose is not None:
             other.init(*self._given)
-            other.move_to(self._place)
+            other.move_to(*self._pose)
         self.tracker, self._given, self._fallen = other, None, True
         self._told(error)
 

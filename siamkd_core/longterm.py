@@ -1,7 +1,7 @@
 """A tracker that knows when its target is gone and looks for it: short-term tracker + presence.
 
 In the terms of the VOT-LT challenge: it reports absence, and finds the target again wherever in the
-image it comes back. One look an image while it is lost, so the search costs no more than tracking.
+image it comes back. One look an image once it is not tracked, so that costs no more than tracking.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ShortTermTracker(Protocol):
 
     def learn(self) -> float: ...
 
-    def move_to(self, box: Box) -> None: ...
+    def move_to(self, box: Box, turned: float = 0.0) -> None: ...
 
     def reset(self) -> None: ...
 
@@ -41,7 +41,7 @@ class LongTermTracker:
     """Follows one target and judges in every image whether it is there.
 
     A lost target is looked for at one place an image, in the order of
-    :func:`siamkd_core.rescan.looks` and in the size it was last seen in. What scores
+    :func:`siamkd_core.rescan.looks`, in the size and at the angle it was last seen in. What scores
     ``recover_score`` there is followed; it is the target once that has lasted ``recover_after``,
     and otherwise the search goes on at the next place.
 
@@ -57,7 +57,8 @@ class LongTermTracker:
         self.score = 0.0
         self._tracker = tracker
         self._presence = Presence(self.config)
-        self._seen = Box(0.0, 0.0, 0.0, 0.0)  # where the target was last seen for sure
+        # where the target was last seen for sure, turned back, and the degrees
+        self._seen, self._turned = Box(0.0, 0.0, 0.0, 0.0), 0.0
         self._places: Iterator[Box] | None = None  # where to look next; None while not lost
         self._size = (0, 0)  # (width, height) of the image that they belong to
 
@@ -85,7 +86,7 @@ class LongTermTracker:
             ImageError, BoxError: cannot be tracked.
         """
         self._tracker.init(image, box)
-        self._seen, self.score, self._places = box, 1.0, None
+        self._seen, self._turned, self.score, self._places = box, 0.0, 1.0, None
         self._presence = Presence(self.config)
         self._presence.start()
 
@@ -100,19 +101,18 @@ class LongTermTracker:
         Raises:
             SiamkdError, ImageError: as :meth:`siamkd_core.tracker.Tracker.find`.
         """
-        # what is looked at while the target is not seen for sure may be something else, and where
-        # it is not expected every look is a chance to take something else for it
-        track = self._tracker.find(
-            image, learn=self.state is State.TRACKING, turn=self.state is not State.LOST
-        )
+        # what is looked at while the target is not seen for sure may be something else, and every
+        # look more is a chance to take something else for it
+        sure = self.state is State.TRACKING
+        track = self._tracker.find(image, learn=sure, turn=sure)
         self._presence.config = self.config
         self.score = track.score
         state = self._presence.update(track.score, elapsed)
         if state is State.TRACKING:
-            self._seen, self._places = track.box, None
+            (self._seen, self._turned), self._places = track.pose, None
         elif state is State.LOST and not track.score >= self.config.recover_score:
             # what is not the target must not be followed
-            self._tracker.move_to(self._next_place(image))
+            self._tracker.move_to(self._next_place(image), self._turned)
         return track
 
     def learn(self) -> float:
@@ -122,7 +122,7 @@ class LongTermTracker:
     def _next_place(self, image: Image) -> Box:
         size = (image.shape[1], image.shape[0])
         if self._places is None or size != self._size:
-            found_within = reach(self._seen, self._tracker.config.search_size)
+            found_within = reach(self._seen, self._tracker.config.search_size, self._turned)
             self._places, self._size = looks(self._seen, size, found_within), size
         return next(self._places)
 
@@ -133,7 +133,7 @@ class LongTermTracker:
             SiamkdError: no target.
         """
         self._seen, self._places = Box(*(factor * value for value in self._seen)), None
-        self._tracker.move_to(self._seen)
+        self._tracker.move_to(self._seen, self._turned)
 
     def reset(self) -> None:
         """Forget the target: idle."""

@@ -1,7 +1,7 @@
 """A network as two ONNX graphs, for runtimes other than PyTorch.
 
-One graph a crop that the tracker makes: the exemplar's, once a target, and once a frame where the
-score of the card takes a second look; and the search region's, once a frame. Both take crops as
+One graph a crop that the tracker makes: the exemplar's, once a target, and once a look where the
+score of the card takes a second one; and the search region's, once a look. Both take crops as
 OpenCV makes them, so that no runtime needs a preprocessing of its own.
 """
 

@@ -22,18 +22,22 @@ BETWEEN = 2
 """Looks elsewhere between two looks at the place where the target was last seen."""
 
 
-def reach(box: Box, search_size: int) -> float:
+def reach(box: Box, search_size: int, turned: float = 0.0) -> float:
     """How far from a place, in pixels of the image along each axis, a target's centre is found.
 
     A search crop is correlated without padding, so an exemplar's centre can be half an exemplar
-    from its border at most.
+    from its border at most. In a turned crop that is a turned square; along the image's axes it
+    holds one that is ``|cos| + |sin|`` times smaller.
 
     Args:
-        box: the target's.
+        box: the target's, turned back.
         search_size: side of the search crop in its own pixels.
+        turned: degrees by which the crop is turned.
     """
     side = exemplar_side(box.w, box.h)
-    return side / EXEMPLAR_SIZE * (search_size - EXEMPLAR_SIZE) / 2
+    angle = math.radians(turned)
+    shrunk = abs(math.cos(angle)) + abs(math.sin(angle))
+    return side / EXEMPLAR_SIZE * (search_size - EXEMPLAR_SIZE) / 2 / shrunk
 
 
 def looks(home: Box, size: tuple[int, int], reach: float) -> Iterator[Box]:

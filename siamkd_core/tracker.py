@@ -41,7 +41,8 @@ class Track:
     Attributes:
         box: x, y, w, h in pixels of the image; may reach over its border. Of a turned target, the
             extent of the turned ellipse that its upright box holds.
-        score: probability in [0, 1] that the target is in that box.
+        score: probability in [0, 1] that the target is in that box, as if there had been one look;
+            see :data:`TURN_GAIN`.
         value: response logit at the chosen place; the score is the calibration of it and of the
             likeness.
         peak: highest response logit, as the network gave it.
@@ -57,6 +58,7 @@ class Track:
         turned: degrees, -180 to 180, by which the target is turned in the image against the one
             that it was given in, from x towards y (clockwise as seen), in steps of ``turn`` of
             :class:`siamkd_core.tracker_config.SearchConfig`; 0 without that.
+        upright: box of the target turned back about its centre; None where it is ``box``.
     """
 
     box: Box
@@ -66,6 +68,12 @@ class Track:
     seconds: Mapping[str, float]
     likeness: float = math.nan
     turned: float = 0.0
+    upright: Box | None = None
+
+    @property
+    def pose(self) -> tuple[Box, float]:
+        """The upright box, and degrees: what :meth:`Tracker.move_to` takes to come back here."""
+        return self.upright or self.box, self.turned
 
 
 @dataclass
@@ -158,21 +166,19 @@ class Tracker:
                 target.correction = tuple(np.clip(seen**-share, 1 / MOST, MOST).tolist())
         self._target, self._unlearnt = target, None
 
-    def move_to(self, box: Box) -> None:
-        """Search around another place and size from now on; the target's look stays, and of a
-        turned target its angle and shape.
+    def move_to(self, box: Box, turned: float = 0.0) -> None:
+        """Search around another place, size and angle from now on; the target's look stays.
+
+        Args:
+            box: of the target turned back, pixels of the image.
+            turned: degrees, as in :class:`Track`.
 
         Raises:
             SiamkdError: no target.
         """
         target = self._require_target()
-        target.cx, target.cy = box.cx, box.cy
-        if target.turn:
-            w, h = _extent(target.w, target.h, target.turn)
-            factor = math.sqrt(box.w / w * box.h / h)
-            target.w, target.h = factor * target.w, factor * target.h
-        else:
-            target.w, target.h = box.w, box.h
+        target.cx, target.cy, target.w, target.h = box.cx, box.cy, box.w, box.h
+        target.turn = math.radians(turned)
 
     def update(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
         """Find the target in the next image, and learn how it looks now: :meth:`find` and
@@ -231,10 +237,12 @@ class Tracker:
             seconds,
             math.nan if sight.alike is None else sight.alike,
             math.degrees(sight.turn),
+            Box.from_center(*sight[:4]) if sight.turn else None,
         )
 
     def alike(self, image: Image, box: Box) -> float:
-        """:func:`siamkd_core.likeness.likeness` of what a box shows to what was in the first.
+        """:func:`siamkd_core.likeness.likeness` of what an upright box shows to what was in the
+        first; of a turned target that is not ``Track.likeness``.
 
         Args:
             image: (H, W, 3) uint8 BGR.

@@ -61,7 +61,7 @@ class FakeTracker:
         self.events.append("learn")
         return 0.004
 
-    def move_to(self, box: Box) -> None:
+    def move_to(self, box: Box, turned: float = 0.0) -> None:
         self.box = box
 
     def reset(self) -> None:

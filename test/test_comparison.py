@@ -103,11 +103,11 @@ class Turns:
     def init(self, image, box) -> None:
         assert image.shape == (360, 640, 3) and box == BOX
 
-    def move_to(self, box) -> None:
+    def move_to(self, box, turned=0.0) -> None:
         self.box = box
 
-    def update(self, image, learn):
-        assert self.box == BOX and not learn
+    def update(self, image, learn, turn):
+        assert self.box == BOX and not learn and not turn
         self.box = Box(0, 0, 1, 1)
         self.taken.append(self.name)
         return SimpleNamespace(seconds={"model": 0.25})

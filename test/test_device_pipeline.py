@@ -105,17 +105,23 @@ def test_the_same_second_look_as_through_opencv(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_turned_looks_as_through_opencv(kind: str) -> None:
+def test_the_same_at_an_angle_as_through_opencv(kind: str) -> None:
+    """Crops, place and what is learnt; which angle is looked at, the tracker decides for both."""
     network, card = model(kind)
-    turning = replace(card.tracker, turn=25.0, turn_score=1.0)
-    host, device = pair(network, replace(card, tracker=turning))
+    host, device = pair(network, replace(card, score=VERIFYING))
     images = frames()
-    for tracker in (host, device):
+    upright, *_ = pair(network, replace(card, score=VERIFYING))
+    for tracker in (host, device, upright):
         tracker.init(images[0], BOX)
-        target = tracker._require_target()
-        target.turn = 0.3
+    for tracker in (host, device):
+        tracker.move_to(BOX, 40.0)
     assert_same_boxes(host, device, images[1:])
-    assert device._require_target().turn == host._require_target().turn != 0
+    track = device.update(images[-1])
+    assert track.turned == pytest.approx(40) and track.upright != track.box
+    for image in images[1:]:
+        upright.update(image)
+    if kind == "siamfc":  # the answers of the others hardly hang on the crops, with these weights
+        assert upright.update(images[-1]).value != pytest.approx(track.value, rel=1e-3)
 
 
 def test_the_same_boxes_with_a_trained_model() -> None:

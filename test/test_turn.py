@@ -10,7 +10,11 @@ import pytest
 from siamkd_core.box import Box
 from siamkd_core.crop import Square, crop_square, exemplar_side, mean_colour, rotation
 from siamkd_core.errors import ConfigError
+from siamkd_core.fallback import FallbackTracker
+from siamkd_core.longterm import LongTermTracker
 from siamkd_core.modelfile import ModelCard
+from siamkd_core.presence import PresenceConfig, State
+from siamkd_core.rescan import reach
 from siamkd_core.tracker import TURN_GAIN, Tracker
 from siamkd_core.tracker_config import ScoreConfig, SearchConfig, TrackerConfig
 
@@ -210,15 +214,62 @@ def test_an_exemplar_learns_the_target_as_it_stands():
     assert np.array_equal(target.recent, Matching().embed_exemplar(look))
 
 
-def test_a_turned_target_that_is_moved_stays_turned():
-    """Another place and size keep its angle and shape: 24 x 48 in the image."""
+def test_a_target_comes_back_to_its_pose():
+    """Place, upright size and angle, whatever it was moved to in between."""
     tracker = turned_by_a_quarter()
-    tracker.update(rolled(0))
-    tracker.move_to(Box(100, 50, 48, 96))
+    seen = tracker.update(rolled(0))
+    tracker.move_to(Box(100, 50, 80, 10), -35.0)
     tracker.backend.answers = [(logit(0.9), 0, 0)]
-    track = tracker.update(rolled(0))
-    assert track.turned == pytest.approx(90)
-    assert tuple(track.box) == pytest.approx((100, 50, 48, 96))
+    assert tracker.update(rolled(0)).pose == (pytest.approx((100, 50, 80, 10)), pytest.approx(-35))
+    tracker.move_to(*seen.pose)
+    tracker.backend.answers = [(logit(0.9), 0, 0)]
+    back = tracker.update(rolled(0))
+    assert tuple(back.box) == pytest.approx(tuple(seen.box)) and back.turned == seen.turned
+
+
+def test_a_lost_target_is_looked_for_in_the_pose_it_was_seen_in():
+    """Not in the one that a doubtful frame took it for."""
+    box = Box.from_center(160, 120, 100, 16)
+    low, sure = (logit(0.1), 0, 0), (logit(0.95), 0, 0)
+    tracker = scripted([], box, scale_rate=0.0)
+    follower = LongTermTracker(tracker, PresenceConfig(lost_after=0.35, recover_after=0.2))
+    follower.init(rolled(0), box)
+    # the first doubtful frame takes it for turned; the others, no longer tracked, are one look
+    tracker.backend.answers = [sure, low, low, (logit(0.4), 0, 0), low, low, low]
+    assert follower.find(rolled(0), 0.1).turned == 0
+    turned = [follower.find(rolled(0), 0.1).turned for _ in range(3)]
+    assert turned == pytest.approx([25, 25, 25]) and follower.state is State.UNCERTAIN
+    follower.find(rolled(0), 0.1)
+    assert follower.state is State.LOST and not tracker.backend.answers
+    tracker.backend.answers = [low]
+    track = follower.find(rolled(0), 0.1)  # one look, where it was seen
+    assert track.turned == 0 and tuple(track.box) == pytest.approx(tuple(box))
+
+
+def test_a_turned_look_for_a_lost_target_leaves_no_gap():
+    """Points within reach along each axis lie within the turned square of a look."""
+    box = Box(0, 0, 40, 30)
+    whole = reach(box, 255)
+    for degrees in (0.0, 30.0, 45.0, -100.0, 180.0):
+        within = reach(box, 255, degrees)
+        corners = within * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]).T
+        seen = rotation(-np.radians(degrees)) @ corners
+        assert np.abs(seen).max() == pytest.approx(whole)
+
+
+def test_the_cpu_goes_on_at_the_angle_where_a_gpu_failed(monkeypatch):
+    gpu, cpu = start(), Tracker(Matching(), CARD)
+    tracker = FallbackTracker(gpu, lambda: cpu, lambda _: None)
+    tracker.init(rolled(0), HOME)
+    for step in range(1, 10):
+        tracker.find(rolled(8.0 * step))
+
+    def fail(*_):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(gpu.backend, "respond", fail)
+    track = tracker.find(rolled(72))
+    assert tracker.tracker is cpu and track.score > 0.5 and track.turned in (50, 75)
 
 
 def test_a_new_target_stands_upright():
