@@ -130,7 +130,7 @@ class DistillTask(PairTask):
             for one in config.students
         ]
         pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
-        super().__init__(config, data, device, dtype, commit, pupils)
+        super().__init__(config, data, device, dtype, commit, pupils, config.harder.twin)
         self.teaching = family_of(card.architecture, config, precise, card.head)
         self.config = config
         self.students = {one.name: one for one in config.students}
@@ -156,9 +156,9 @@ class DistillTask(PairTask):
         """``loss``, the sum over the students; ``<student>``, its weighted terms' sum; and
         ``<student>/<term>``, each term without its weight."""
         # before the teacher: on a GPU the angles wait for what was asked of it
-        seen, alike = harder(batch, self.config.harder, self.config.seed)
+        shown, seen, alike = harder(batch, self.config.harder, self.config.seed)
         with torch.no_grad():
-            teacher = self.teaching.answer(self.teacher, batch)
+            teacher = self.teaching.answer(self.teacher, shown)
             truth = self.family.hard_loss(teacher, batch)
         answers = {name: self.family.answer(networks[name], seen) for name in self.cards}
         hard = {name: self.family.hard_loss(one, batch) for name, one in answers.items()}
@@ -259,14 +259,14 @@ def _check_strides(pupil: Pupil, teacher: nn.Module, terms: TermsConfig) -> None
 
 
 def _reuse_head(pupil: Pupil, teacher: nn.Module, card: ModelCard) -> None:
-    """Give a student the teacher's head, unless it starts from what is left of the teacher.
+    """Give a student the teacher's head, unless it starts from the teacher or what is left of it.
 
     Raises:
         ConfigError: it has none, or another.
     """
     started = pupil.origin.get("started_from")
     if started and started.get("part") not in ("backbone", "backbone, pruned"):
-        if started.get("part") == "pruned" and started["sha256"] == card.sha256:
+        if started["sha256"] == card.sha256:
             return
         raise ConfigError(
             f"{pupil.card.name} has the head of {started['name']}, which it starts from: leave "

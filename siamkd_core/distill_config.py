@@ -87,7 +87,7 @@ class StudentConfig:
             see :mod:`siamkd_core.prune`, and for a ``mobilenet_v3_slim`` that of a
             ``mobilenet_v3``, its head as wide or narrower. Empty for random weights.
         reuse_head: start with the teacher's head, of the same kind and width on as many channels,
-            or with what is left of it, where it starts from the teacher ("SimKD", Chen et al.,
+            or, where it starts from the teacher, keep what it has of it ("SimKD", Chen et al.,
             "Knowledge Distillation with the Reused Teacher Classifier", 2022); then
             ``feature_matching`` has no convolution between, so that the features become those that
             the head knows.

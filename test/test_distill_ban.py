@@ -130,16 +130,24 @@ def test_a_head_that_cannot_be_reused_is_named(config, data, ban, tmp_path):
     ):
         with pytest.raises(ConfigError, match="cannot reuse the head of its teacher ban: head and"):
             make(replace(alone, students=(wrong,)), data)
+    again = save_model(*load_model(ban), tmp_path / "again")
+    network, card = load_model(ban)
+    with torch.no_grad():
+        network.head.score.answer.bias.add_(1)
+    changed = save_model(network, replace(card, name="changed"), tmp_path / "changed")
     same = StudentConfig(
         "same",
-        load_model(ban)[1].widths,
+        card.widths,
         "mobilenet_v3",
         HeadConfig("ban", 4),
-        start_from=str(ban),
+        start_from=str(again),
         reuse_head=True,
     )
-    with pytest.raises(ConfigError, match="same has the head of ban, which it starts from"):
-        make(replace(alone, students=(same,)), data)
+    task = make(replace(alone, students=(same,)), data)  # the teacher itself, by another path
+    assert not hasattr(task.networks["same"], "adapter")
+    other = replace(same, start_from=str(changed))
+    with pytest.raises(ConfigError, match="same has the head of changed, which it starts from"):
+        make(replace(alone, students=(other,)), data)
     other = replace(DULL, head=HeadConfig("pixelwise", 4))
     for losses in (TermsConfig(), TermsConfig(target_response=0.0, feature_matching=1.0)):
         with pytest.raises(
