@@ -39,7 +39,8 @@ Config = TypeVar("Config", bound=SearchConfig)
 
 
 def propose(base: Config, trial: int, seed: int) -> Config:
-    """Trial 0 is ``base``; every other one is drawn from RANGES by its number and the seed."""
+    """Trial 0 is ``base``; every other one differs from it in what RANGES has, drawn by its number
+    and the seed."""
     if trial == 0:
         return base
     rng = np.random.default_rng((seed, trial))

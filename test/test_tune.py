@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,14 @@ from synthetic import moving_boxes, write_sequence
 
 from siamkd_core.cli import main
 from siamkd_core.errors import ConfigError
-from siamkd_core.modelfile import read_card
+from siamkd_core.modelfile import read_card, write_card
 from siamkd_core.sequences import Sequence, read_sequences
 from siamkd_core.tracker import load_tracker
 from siamkd_core.tracker_config import RpnTrackerConfig, TrackerConfig
 from siamkd_core.tune import RANGES, anchored, parse_candidate, propose, try_config
 
 
-@pytest.mark.parametrize("base", [TrackerConfig(), RpnTrackerConfig()])
+@pytest.mark.parametrize("base", [TrackerConfig(turn=25), RpnTrackerConfig(vote=2, turn=25)])
 def test_proposals_are_reproducible_and_in_range(base):
     assert propose(base, 0, 7) == base
     assert propose(base, 3, 7) == propose(base, 3, 7) != propose(base, 4, 7)
@@ -23,6 +24,8 @@ def test_proposals_are_reproducible_and_in_range(base):
         assert all(
             low <= getattr(config, n) <= high for n, (low, high) in RANGES[type(base)].items()
         )
+        kept = {name: getattr(base, name) for name in RANGES[type(base)]}
+        assert replace(config, **kept) == base
 
 
 def test_runs_start_at_anchors_and_take_the_longer_way():
@@ -70,6 +73,21 @@ def test_the_best_trial_goes_to_the_card_and_a_second_call_resumes(tmp_path, tin
     assert main([*call[:-4], "--trials", "4", "--device", "cpu"]) == 0
     assert len(log.read_text().splitlines()) == 4
     capsys.readouterr()
+
+
+def test_random_sets_keep_what_of_the_card_they_do_not_try(tmp_path, tiny_model, capsys):
+    write_sequence(tmp_path / "data" / "one", moving_boxes(4))
+    card = read_card(tiny_model)
+    own = replace(card.tracker, turn=25.0, size_score=0.4, window=0.3)
+    write_card(replace(card, tracker=own), tiny_model)
+    call = ["tune", str(tiny_model), str(tmp_path / "data"), "--trials", "3", "--device", "cpu"]
+    assert main(call) == 0
+    log = tiny_model.with_name("tiny_tuning.jsonl").read_text().splitlines()
+    configs = [TrackerConfig(**json.loads(json.loads(line)["tracker"])) for line in log]
+    assert len(configs) == 3 and configs[0] == own
+    capsys.readouterr()
+    assert {(one.turn, one.size_score) for one in configs} == {(25.0, 0.4)}
+    assert len({one.window for one in configs}) == 3
 
 
 def test_a_trial_counts_for_the_same_targets_only(tmp_path, tiny_model, capsys):

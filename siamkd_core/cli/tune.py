@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frames", type=int, default=300, help="of each run, at most")
     parser.add_argument(
-        "--trials", type=int, default=24, help="random parameter sets; 1st: default"
+        "--trials", type=int, default=24, help="random parameter sets; 1st: the card's"
     )
     parser.add_argument(
         "--candidate",
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     tracker = load(args, path)
     kind = type(tracker.config)
     configs = [parse_candidate(text, kind) for text in args.candidate] or [
-        propose(kind(), trial, args.seed) for trial in range(args.trials)
+        propose(tracker.config, trial, args.seed) for trial in range(args.trials)
     ]
     # Trials already made, by what decides them: an interrupted search goes on.
     log = path.with_name(f"{path.stem}_tuning.jsonl")
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     facts = {
         "mean_iou": round(best, 4),
         "mean_iou_of_the_first": round(results[0][0], 4),
-        "tried": args.candidate or f"{args.trials} random sets, the first: default",
+        "tried": args.candidate or f"{args.trials} random sets, the first: the card's",
         "frames": args.frames,
         "anchors": args.anchors,
         "runs": len(names),
