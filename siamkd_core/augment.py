@@ -88,12 +88,12 @@ def change_colours(
     if config.blur and rng.random() < config.blur:
         crop = _blur(crop, rng)
     if grey:
-        crop = without_colour(crop)
+        crop = np.asarray(cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR))
     if config.colour:
         s = config.colour
         saturation = 0.0 if grey else rng.uniform(-s, s)
         if saturation:
-            plain = without_colour(crop)
+            plain = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
             crop = np.asarray(cv2.addWeighted(crop, 1 + saturation, plain, -saturation, 0))
         # contrast, brightness and gamma act on single values: one table of 256
         value = np.arange(256) / 255
@@ -106,11 +106,6 @@ def change_colours(
         _, packed = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])
         crop = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
     return crop
-
-
-def without_colour(crop: Image) -> Image:
-    """A uint8 BGR crop in grey, still of three channels; a new array."""
-    return np.asarray(cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR))
 
 
 def occlude(crop: Image, target: Box, fill: NDArray[np.float64], rng: np.random.Generator) -> Image:

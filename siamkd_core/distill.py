@@ -130,7 +130,7 @@ class DistillTask(PairTask):
             for one in config.students
         ]
         pupils = [one._replace(origin={**taught, **one.origin}) for one in pupils]
-        super().__init__(config, data, device, dtype, commit, pupils, config.harder.twin)
+        super().__init__(config, data, device, dtype, commit, pupils)
         self.teaching = family_of(card.architecture, config, precise, card.head)
         self.config = config
         self.students = {one.name: one for one in config.students}
@@ -156,9 +156,9 @@ class DistillTask(PairTask):
         """``loss``, the sum over the students; ``<student>``, its weighted terms' sum; and
         ``<student>/<term>``, each term without its weight."""
         # before the teacher: on a GPU the angles wait for what was asked of it
-        shown, seen, alike = harder(batch, self.config.harder, self.config.seed)
+        seen, alike = harder(batch, self.config.harder, self.config.seed)
         with torch.no_grad():
-            teacher = self.teaching.answer(self.teacher, shown)
+            teacher = self.teaching.answer(self.teacher, batch)
             truth = self.family.hard_loss(teacher, batch)
         answers = {name: self.family.answer(networks[name], seen) for name in self.cards}
         hard = {name: self.family.hard_loss(one, batch) for name, one in answers.items()}

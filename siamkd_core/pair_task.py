@@ -31,7 +31,6 @@ class PairTask:
         device, dtype: where and in which precision the networks run.
         commit: of the code, for the cards.
         pupils: what is trained, all of one architecture.
-        twin: pairs have twins, see :class:`siamkd_core.pairs.TwinPair`.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class PairTask:
         dtype: torch.dtype,
         commit: str,
         pupils: list[Pupil],
-        twin: bool = False,
     ) -> None:
         for one in pupils:
             check_backbone_takes(one.card, config.pairs.search_size)
@@ -58,7 +56,6 @@ class PairTask:
             config.steps * config.batch_size,
             config.seed,
             int(config.cache_gib * 2**30),
-            twin,
         )
         self.held_out = HeldOut(config, data, device, dtype)
 

@@ -19,13 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from siamkd_core.augment import (
-    AugmentConfig,
-    change_colours,
-    occlude,
-    random_linear,
-    without_colour,
-)
+from siamkd_core.augment import AugmentConfig, change_colours, occlude, random_linear
 from siamkd_core.box import Box
 from siamkd_core.crop import crop_square, exemplar_side, mean_colour
 from siamkd_core.datasets import check_dataset, read_dataset
@@ -122,15 +116,6 @@ class Pair(TypedDict):
     shape: Tensor
     identity: Tensor
     number: Tensor
-
-
-class TwinPair(Pair):
-    """A pair with twin (3, 127, 127) uint8 BGR: the exemplar as it would be if the target had been
-    given in the search region's own frame, stretched and turned as the search region is, in the
-    colours of the image. Where that frame is the exemplar's own, and in a negative pair, it is the
-    exemplar."""
-
-    twin: Tensor
 
 
 class Drawn(NamedTuple):
@@ -230,19 +215,6 @@ def _two_frames(
     return z, int(rng.choice(present[np.abs(present - z) <= max_gap]))
 
 
-def _planes(crop: Image) -> Tensor:
-    """(S, S, 3) -> (3, S, S)."""
-    return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
-
-
-def _twin(view: View, linear: NDArray[np.float64], grey: bool) -> Tensor:
-    """The exemplar of a view; see :class:`TwinPair`."""
-    box = view.box
-    side = exemplar_side(box.w, box.h)
-    crop = crop_square(view.image, (box.cx, box.cy), side, EXEMPLAR_SIZE, view.fill, linear)
-    return _planes(without_colour(crop) if grey else crop)
-
-
 _Views = tuple[View, View, tuple[int, int]] | None
 
 
@@ -255,7 +227,6 @@ class PairDataset(Dataset[Pair]):
         count: how many pairs there are.
         seed: of everything random.
         cache_bytes: decoded images are kept in memory up to this size, per worker.
-        twin: make each a :class:`TwinPair`.
     """
 
     def __init__(
@@ -265,7 +236,6 @@ class PairDataset(Dataset[Pair]):
         count: int,
         seed: int = 0,
         cache_bytes: int = 0,
-        twin: bool = False,
     ) -> None:
         if not sources:
             raise DataError("no data to make pairs of")
@@ -273,7 +243,6 @@ class PairDataset(Dataset[Pair]):
         self.config = config
         self.count = count
         self.seed = seed
-        self.twin = twin
         weights = np.array([s.config.weight for s in self.sources])
         self.shares = weights / weights.sum()
         self.starts = np.cumsum([0] + [len(s.items) for s in self.sources])
@@ -368,14 +337,13 @@ class PairDataset(Dataset[Pair]):
         augment = self.config.augment
         flip, grey = rng.random() < augment.flip, rng.random() < augment.grey
         shift = rng.uniform(-augment.shift, augment.shift, 2)
-        crops, boxes, maps = [], [], []
+        crops, boxes = [], []
         for view, size, offset, hide in (
             (exemplar.exemplar, EXEMPLAR_SIZE, np.zeros(2), 0.0),
             (search.search, self.config.search_size, shift, augment.occlude),
         ):
             box = view.box
             linear = random_linear(augment, rng, flip)
-            maps.append(linear)
             side = exemplar_side(box.w, box.h) * size / EXEMPLAR_SIZE
             # moving the square by -offset (in its own pixels) shows the target at +offset
             moved = -(linear @ offset) * side / size
@@ -392,7 +360,7 @@ class PairDataset(Dataset[Pair]):
             if hide and rng.random() < hide:
                 crop = occlude(crop, seen, view.fill, rng)
             crop = change_colours(crop, augment, rng, grey)
-            crops.append(_planes(crop))
+            crops.append(torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))))
             boxes.append(Box(*map(float, seen)))
         negative = exemplar.identity != search.identity
         pair = Pair(
@@ -404,11 +372,6 @@ class PairDataset(Dataset[Pair]):
             number=torch.tensor(number),
             identity=torch.tensor([exemplar.identity, search.identity]),
         )
-        if self.twin:
-            twin = crops[0]
-            if not negative and exemplar.frames[0] != exemplar.frames[1]:
-                twin = _twin(search.search, maps[1], grey)
-            pair = TwinPair(**pair, twin=twin)
         return PairDetail(pair, exemplar, search, (boxes[0], boxes[1]))
 
     def _read(self, path: Path) -> Image:

@@ -194,7 +194,7 @@ def test_a_narrower_head_is_what_is_left_of_the_teachers(config, data, ban):
     assert {"slim/feature_matching", "slim/teacher_soft"} <= losses.keys()
 
 
-@pytest.mark.parametrize("name", ["dstrpn", "dstrpn_large", "dstrpn_sharing"])
+@pytest.mark.parametrize("name", ["dstrpn", "dstrpn_large", "dstrpn_full", "dstrpn_sharing"])
 def test_the_committed_recipes_as_a_user_runs_them(name, ban, data, tmp_path, capsys):
     """Each with its students, their sharing and their losses, only smaller."""
     values = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
@@ -203,7 +203,9 @@ def test_the_committed_recipes_as_a_user_runs_them(name, ban, data, tmp_path, ca
     narrower = {}
     for student in values["students"]:
         assert student["start_from"] == values["teacher"]
-        assert student["backbone"] == "mobilenet_v3_slim" and student["reuse_head"]
+        whole = name == "dstrpn_full"
+        assert student["backbone"] == "mobilenet_v3" + ("" if whole else "_slim")
+        assert student["reuse_head"]
         narrower[student["name"]] = student["head"]["width"] < 96
         student |= {"widths": list(load_model(ban)[1].widths), "start_from": str(ban)}
         student["head"] |= {"width": 3 if narrower[student["name"]] else 4}
@@ -217,7 +219,7 @@ def test_the_committed_recipes_as_a_user_runs_them(name, ban, data, tmp_path, ca
         assert f"{one}.safetensors" in said
         made = read_card(tmp_path / "run" / f"{one}.safetensors")
         assert made.head.width == (3 if narrow else 4)
-        assert made.training["started_from"]["part"] == "pruned"
+        assert made.training["started_from"].get("part") == (None if whole else "pruned")
         assert made.training["head_from"] == made.training["teacher"]["name"] == "ban"
     rows = (tmp_path / "run" / "metrics.csv").read_text()
     for term, used in {
