@@ -270,7 +270,8 @@ def _reuse_head(pupil: Pupil, teacher: nn.Module, card: ModelCard) -> None:
             return
         raise ConfigError(
             f"{pupil.card.name} has the head of {started['name']}, which it starts from: leave "
-            "reuse_head out, or start from a model of another architecture or backbone"
+            "reuse_head out, or start from the teacher, or from a model of another architecture or "
+            "backbone"
         )
     ours, theirs = (getattr(one, "head", None) for one in (pupil.network, teacher))
     reason = ""

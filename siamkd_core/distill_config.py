@@ -87,8 +87,8 @@ class StudentConfig:
             see :mod:`siamkd_core.prune`, and for a ``mobilenet_v3_slim`` that of a
             ``mobilenet_v3``, its head as wide or narrower. Empty for random weights.
         reuse_head: start with the teacher's head, of the same kind and width on as many channels,
-            or, where it starts from the teacher, keep what it has of it ("SimKD", Chen et al.,
-            "Knowledge Distillation with the Reused Teacher Classifier", 2022); then
+            or, where it starts from the teacher or what is left of it, keep that head ("SimKD",
+            Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", 2022); then
             ``feature_matching`` has no convolution between, so that the features become those that
             the head knows.
         share: weight of what it learns from the other students; 0: nothing. The paper's small

@@ -39,8 +39,8 @@ Config = TypeVar("Config", bound=SearchConfig)
 
 
 def propose(base: Config, trial: int, seed: int) -> Config:
-    """Trial 0 is ``base``; every other one differs from it in what RANGES has, drawn by its number
-    and the seed."""
+    """Trial 0 is ``base``; in every other one the parameters of RANGES are drawn anew, by its
+    number and the seed, and the others are those of ``base``."""
     if trial == 0:
         return base
     rng = np.random.default_rng((seed, trial))

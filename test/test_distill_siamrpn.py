@@ -263,7 +263,15 @@ def test_the_committed_recipes_are_whole(name):
     assert all(phase.until_epoch <= recipe.epochs for phase in recipe.freeze)
     if recipe.students[0].backbone.startswith("mobilenet_v3"):
         # those of the published file, which is the teacher
-        assert all(one.widths == MOBILENET_WIDTHS for one in recipe.students)
+        whole = SiamRPN(MOBILENET_WIDTHS, HeadConfig("ban", 96), "mobilenet_v3").state_dict()
+        for one in recipe.students:
+            assert one.widths[:10] == MOBILENET_WIDTHS
+            assert len(one.widths) == (18 if name == "dstrpn_large" else 10)
+            slim = networks[one.name].state_dict()
+            assert slim.keys() == whole.keys()
+            for key, value in slim.items():
+                sides = zip(value.shape, whole[key].shape, strict=True)
+                assert all(ours <= theirs for ours, theirs in sides), key
 
 
 def test_a_resnet_teaches_a_smaller_one_and_an_alexnet(config, data, tmp_path):

@@ -72,6 +72,9 @@ def test_the_best_trial_goes_to_the_card_and_a_second_call_resumes(tmp_path, tin
     assert card.measured["tuning"]["mean_iou"] == pytest.approx(best["mean_iou"], abs=1e-4)
     assert main([*call[:-4], "--trials", "4", "--device", "cpu"]) == 0
     assert len(log.read_text().splitlines()) == 4
+    # a second search starts from what the first one found
+    again = read_card(tiny_model).measured["tuning"]
+    assert again["mean_iou_of_the_first"] == pytest.approx(best["mean_iou"], abs=1e-4)
     capsys.readouterr()
 
 

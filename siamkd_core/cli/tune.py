@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frames", type=int, default=300, help="of each run, at most")
     parser.add_argument(
-        "--trials", type=int, default=24, help="random parameter sets; 1st: the card's"
+        "--trials",
+        type=int,
+        default=24,
+        help="random parameter sets; the first is the card's, whose others all of them have",
     )
     parser.add_argument(
         "--candidate",
