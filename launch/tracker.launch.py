@@ -6,16 +6,28 @@ ros2 launch siamkd_ros tracker.launch.py image:=/camera/image_raw rviz:=true
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    OpaqueFunction,
+    RegisterEventHandler,
+    TimerAction,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchContext, LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 
 PACKAGE = "siamkd_ros"
+RESPAWN_DELAY = 2.0
+"""Seconds until a tracker that died is started again."""
+ENDED, MISTAKEN = 0, 2
+"""Exit codes that no other start would change: told to end; a wrong parameter or model."""
 # Fast DDS 2 (Humble, Jazzy) and 3 (Kilted on)
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 TRUTH = ("true", "false")
@@ -92,7 +104,8 @@ ARGUMENTS = (
         "respawn",
         default_value="true",
         choices=TRUTH,
-        description="Start the tracker again, two seconds later, if it dies.",
+        description="Start the tracker again, two seconds later, if it dies (not for a mistake in "
+        "its parameters).",
     ),
     DeclareLaunchArgument(
         "log_level",
@@ -130,7 +143,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=nodes)])
 
 
-def nodes(context: LaunchContext) -> list[Node]:
+def nodes(context: LaunchContext) -> list[Action]:
     """The nodes, from the arguments' values at launch time."""
 
     def value(name: str) -> str:
@@ -162,19 +175,12 @@ def nodes(context: LaunchContext) -> list[Node]:
     clock = {"use_sim_time": flag("use_sim_time")}
     autostart = {"autostart": flag("autostart")} if value("autostart") else {}
     shared = [value("params_file"), clock, given("image_transport")]
-    started = [
-        Node(
-            executable="tracker",
-            name="tracker",
-            parameters=[
-                *shared,
-                given("model", "backend", "device") | autostart,
-            ],
-            respawn=flag("respawn"),
-            respawn_delay=2.0,
-            **common,
-        )
-    ]
+    own = [*shared, given("model", "backend", "device") | autostart]
+
+    def tracker() -> Node:
+        return Node(executable="tracker", name="tracker", parameters=own, **common)
+
+    started: list[Action] = kept_alive(tracker) if flag("respawn") else [tracker()]
     if flag("rviz"):
         frame = value("optical_frame")
         picker = [*shared, {"frame_id": frame}]
@@ -192,6 +198,19 @@ def nodes(context: LaunchContext) -> list[Node]:
         parameters = [value("params_file"), clock, clip]
         started.append(Node(executable="camera", name="camera", parameters=parameters, **common))
     return started
+
+
+def kept_alive(make: Callable[[], Node]) -> list[Action]:
+    """A node that is started again if it dies. Launch's own respawn does not ask why it ended, and
+    starts one with a wrong parameter over and over."""
+    node = make()
+
+    def again(event: ProcessExited, context: LaunchContext) -> list[Action] | None:
+        if context.is_shutdown or event.returncode in (ENDED, MISTAKEN):
+            return None
+        return [TimerAction(period=RESPAWN_DELAY, actions=kept_alive(make))]
+
+    return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=again)), node]
 
 
 def check_rviz() -> None:

@@ -115,6 +115,15 @@ class LongTermTracker:
             self._tracker.move_to(self._next_place(image), self._turned)
         return track
 
+    def miss(self, elapsed: float) -> None:
+        """Nothing can be told of an image: as one that does not show the target.
+
+        Args:
+            elapsed: seconds of video since the image before.
+        """
+        self._presence.config, self.score = self.config, 0.0
+        self._presence.update(0.0, elapsed)
+
     def learn(self) -> float:
         """As :meth:`siamkd_core.tracker.Tracker.learn`; the seconds that it took."""
         return self._tracker.learn()

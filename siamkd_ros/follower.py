@@ -99,8 +99,7 @@ class Follower:
             try:
                 self.step(*work)
             except Exception as error:  # the node must outlive any one frame
-                self._statistics.count("errors")
-                self._outputs.failed(error)
+                self._fail(error)
 
     def step(self, orders: list[Order], frame: Frame | None) -> None:
         """Obey the orders, then work on the image."""
@@ -192,14 +191,23 @@ class Follower:
         except ImageError as error:
             self.refuse(Rejected("unusable", str(error)))
             return
+        except Exception as error:  # whoever gave the box must hear that it is not followed
+            self._fail(error)
+            self.refuse(Rejected("failed", f"the tracker could not start on it: {error}"))
+            return
         self._starts += 1
         self._target, self._label = f"{self._run}-{self._starts}", start.label
         self._size, self._before = size, frame
         text, began = f"target {self._target} given", time.monotonic()
+        if start.stamp and frame.stamp != start.stamp:
+            text += f" on the nearest image, {abs(frame.stamp - start.stamp) / SECOND:.2f} s away,"
+        age = began - frame.arrived
         try:
             if looked := self._catch_up(frame):
                 spent = time.monotonic() - began
-                text += f" on an earlier image, caught up over {looked} images in {spent:.2f} s"
+                text += (
+                    f" on an image {age:.2f} s old, caught up over {looked} images in {spent:.2f} s"
+                )
         finally:  # a frame that fails does not take the target back
             self._changed(text)
 
@@ -228,7 +236,7 @@ class Follower:
         """
         deadline = time.monotonic() + CATCH_UP
         cost, looked = 0.0, 0
-        while (backlog := self._ring.after(frame.sequence)) and not self._inbox.has_orders:
+        while (backlog := self._ring.after(frame.sequence)) and not self._inbox.ends_the_target:
             began = time.monotonic()
             remaining = max(deadline - began, cost)
             stride = math.ceil(len(backlog) * cost / remaining) if remaining > 0 else len(backlog)
@@ -275,7 +283,8 @@ class Follower:
         self._outputs.picture(frame, shown)
 
     def _follow(self, frame: Frame) -> Track | None:
-        """Find the target in a frame; None if the frame's size made us drop it.
+        """Find the target in a frame; None if the frame's size made us drop it, or the tracker
+        failed.
 
         Raises:
             Rejected: the frame is unusable; the target stays.
@@ -292,10 +301,15 @@ class Follower:
             track = self._tracker.find(image, self._elapsed(frame))
         except ImageError as error:
             raise Rejected("unusable", str(error)) from error
+        except Exception as error:  # a network gone wrong sees nothing: that must not be silence
+            self._fail(error)
+            track = None
+            self._tracker.miss(self._elapsed(frame))
         self._before = frame
-        self._statistics.timed({"decode": decoded - began, **track.seconds})
+        self._statistics.timed({"decode": decoded - began, **(track.seconds if track else {})})
         if self._tracker.state is not state:
-            self._changed(f"score {track.score:.2f}, last seen {self._tracker.unseen:.1f} s ago")
+            unseen = f"last seen {self._tracker.unseen:.1f} s ago"
+            self._changed(f"score {self._tracker.score:.2f}, {unseen}")
         return track
 
     def _elapsed(self, frame: Frame) -> float:
@@ -324,6 +338,10 @@ class Follower:
         self._tracker.reset()
         self._target, self._label, self._before = "", "", None
         self._changed(reason)
+
+    def _fail(self, error: Exception) -> None:
+        self._statistics.count("errors")
+        self._outputs.failed(error)
 
     def _reject(self, error: Rejected) -> None:
         self._statistics.reject(error.reason)

@@ -12,6 +12,8 @@ from siamkd_ros.rejected import Rejected
 SECOND = 1_000_000_000
 # A box may name a frame that is still on its way to us, or that was lost to us.
 AHEAD = SECOND
+# Where its own frame was lost, it may start on one that is no further away.
+NEAR = SECOND // 4
 LIMITS = "ring_seconds, ring_megabytes"
 FIRST = "no image came before"
 
@@ -54,6 +56,11 @@ class FrameRing:
         self.seconds = seconds
         self.limit = limit
 
+    def resize(self, seconds: float, limit: int) -> None:
+        """Other bounds, from the next frame on."""
+        with self._lock:
+            self.seconds, self.limit = seconds, limit
+
     def append(self, frame: Frame) -> None:
         with self._lock:
             self._frames.append(frame)
@@ -81,13 +88,13 @@ class FrameRing:
 
         Args:
             stamp: nanoseconds; 0 means the newest. Where no frame has exactly this stamp (it was
-                lost on its way here), the nearest one is taken.
+                lost on its way here), the nearest one within NEAR is taken.
 
         Returns:
             None if it has not arrived yet.
 
         Raises:
-            Rejected: `box_stamped`, `box_too_old` or `box_in_future`.
+            Rejected: `box_stamped`, `box_too_old`, `box_in_future` or `box_frame_missing`.
         """
         with self._lock:
             frames, begins = list(self._frames), self._begins
@@ -122,4 +129,10 @@ class FrameRing:
             )
         if stamp > newest:
             return None
+        if (apart := abs(nearest.stamp - stamp)) > NEAR:
+            raise Rejected(
+                "box_frame_missing",
+                "the image the box was drawn on did not arrive, and the nearest is "
+                f"{apart / SECOND:.2f} s away",
+            )
         return nearest

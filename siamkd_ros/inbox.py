@@ -89,8 +89,12 @@ class Inbox:
         self._orders.append(GaveWay(before.count + 1))
 
     @property
-    def has_orders(self) -> bool:
-        return bool(self._orders)
+    def ends_the_target(self) -> bool:
+        """Whether an order waits after which the present target is no longer followed."""
+        return any(
+            isinstance(order, Start | Drop) or (isinstance(order, Enable) and not order.enabled)
+            for order in self._orders
+        )
 
     def drop_frame(self) -> None:
         """Forget the image in the slot."""

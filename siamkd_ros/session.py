@@ -100,7 +100,7 @@ class Session:
     def use(self, values: TrackerParameters) -> None:
         """Take other parameters, live."""
         self._values = values
-        self.intake.ring.seconds, self.intake.ring.limit = _ring_limits(values)
+        self.intake.ring.resize(*_ring_limits(values))
 
     def silent_for(self, last_arrival: float | None) -> float:
         """Seconds without an image; infinite if none came in good time."""

@@ -151,6 +151,18 @@ def test_thresholds_can_change_while_tracking() -> None:
     assert follow(tracker, 1) == [State.UNCERTAIN]
 
 
+def test_an_image_of_which_nothing_can_be_told_does_not_show_the_target() -> None:
+    (told, tracker), (unseen, other) = start(), start()
+    unseen.score, states = 0.0, []
+    for _ in range(12):
+        tracker.miss(FRAME)
+        states.append(tracker.state)
+    assert states == follow(other, 12) and states[-1] is State.LOST
+    assert tracker.score == 0 and tracker.unseen == pytest.approx(1.2)
+    assert tracker.initialised and told.box == BOX, "it is looked for from where it was"
+    assert State.TRACKING in follow(tracker, 5)
+
+
 def test_another_size_of_the_same_view() -> None:
     told, tracker = start()
     follow(tracker, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,17 +13,21 @@ import pytest
 from follower_support import BOX, RATE, Rig
 
 from siamkd_core.box import Box
-from siamkd_core.errors import ImageError
+from siamkd_core.errors import ImageError, SiamkdError
 from siamkd_core.presence import State
 from siamkd_core.tracker import Track
 from siamkd_ros.follower import CATCH_UP, START_PATIENCE
 from siamkd_ros.frame import SECOND
-from siamkd_ros.inbox import Drop, Enable, Start
+from siamkd_ros.inbox import Drop, Enable, Order, Start
 
 
 @pytest.fixture
 def rig() -> Rig:
     return Rig()
+
+
+def reason(rig: Rig) -> str:
+    return rig.reports[-1].reason
 
 
 def shown(rig: Rig) -> list[bool]:
@@ -119,17 +124,79 @@ def test_catching_up_ends_though_images_come_faster_than_they_are_followed(
 def test_a_target_is_announced_though_catching_up_fails(rig: Rig) -> None:
     rig.feed(5)
     rig.tracker.fails = RuntimeError("a broken kernel")
-    with pytest.raises(RuntimeError, match="broken kernel"):
-        rig.start(stamp=2 / RATE)
-    assert rig.reports[-1].state is State.TRACKING
-    assert "given" in rig.reports[-1].reason and rig.reports[-1].target
+    rig.start(stamp=2 / RATE)
+    assert [str(error) for error in rig.errors] == ["a broken kernel"] * 3
+    announced = next(report for report in rig.reports if "given" in report.reason)
+    assert announced.target
+    rig.tracker.fails = None
+    rig.feed()
+    assert rig.targets[-1][2] == announced.target
 
 
-def test_catching_up_stops_for_an_order(rig: Rig) -> None:
+@pytest.mark.parametrize("order", [Drop("now"), Enable(False), Start(BOX, 0, "cat", 1.0)])
+def test_catching_up_stops_for_an_order_that_ends_the_target(rig: Rig, order: Order) -> None:
     rig.feed(10)
-    rig.inbox.put_order(Drop("now"))
+    rig.inbox.put_order(order)
     rig.start(stamp=1 / RATE)
     assert rig.tracker.values == [1]
+
+
+def test_catching_up_goes_on_for_an_order_that_changes_nothing(rig: Rig) -> None:
+    rig.feed(10)
+    rig.inbox.put_order(Enable(True))
+    rig.start(stamp=1 / RATE)
+    assert rig.tracker.values == list(range(1, 11))
+
+
+def test_a_start_on_an_earlier_image_says_how_old_it_was(rig: Rig) -> None:
+    for _ in range(10):
+        rig.frame(arrives_in=-2.0)
+    rig.start(stamp=1 / RATE)
+    age = re.search(r"on an image (\d\.\d\d) s old, caught up over 9 images", reason(rig))
+    assert age and 1.9 < float(age[1]) < 5
+
+
+def test_a_box_on_a_lost_image_starts_on_the_nearest_if_that_is_near(rig: Rig) -> None:
+    for seconds in (1.0, 1.1, 3.0):
+        rig.feed(seconds=seconds)
+    rig.start(stamp=1.13)
+    assert rig.tracker.values == [2, 3]
+    assert "on the nearest image, 0.03 s away" in reason(rig)
+    rig.start(stamp=2.6)
+    assert rig.refused == ["box_frame_missing"]
+    assert "did not arrive, and the nearest is 0.40 s away" in reason(rig)
+
+
+def test_a_tracker_that_fails_at_a_box_refuses_it_and_keeps_the_target(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.feed()
+    rig.start()
+    before = rig.follower.report().target
+
+    def fails(image: Any, box: Box) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(rig.tracker, "init", fails)
+    rig.start()
+    assert rig.refused == ["failed"] and "no memory" in reason(rig)
+    assert [str(error) for error in rig.errors] == ["no memory"]
+    assert rig.follower.report().target == before
+    rig.feed()
+    assert shown(rig)[-1]
+
+
+def test_a_tracker_that_fails_in_an_image_has_not_seen_the_target(rig: Rig) -> None:
+    rig.feed()
+    rig.start()
+    rig.tracker.fails = SiamkdError("a response that is not a number")
+    rig.feed(60)  # two seconds
+    assert shown(rig) == [False] * 61, "silence would say that the node is dead"
+    assert rig.state is State.LOST and rig.follower.report().score == 0
+    assert rig.statistics.snapshot(0.0).errors == 60
+    rig.tracker.fails = None
+    rig.feed(60)
+    assert rig.state is State.TRACKING and shown(rig)[-1]
 
 
 @pytest.mark.parametrize(

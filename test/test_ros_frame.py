@@ -48,13 +48,20 @@ def test_memory_is_never_exceeded_by_more_than_the_newest(sizes: list[int], limi
 
 def test_finds_by_stamp() -> None:
     made = ring()
-    found = {stamp: made.find(round(stamp * SECOND)) for stamp in (0, 1, 3, 5, 3.4, 3.6, 5.5)}
+    found = {stamp: made.find(round(stamp * SECOND)) for stamp in (0, 1, 3, 5, 3.2, 3.8, 5.5)}
     got = {stamp: one.sequence if one else None for stamp, one in found.items()}
-    assert got == {0: 5, 1: 1, 3: 3, 5: 5, 3.4: 3, 3.6: 4, 5.5: None}
+    assert got == {0: 5, 1: 1, 3: 3, 5: 5, 3.2: 3, 3.8: 4, 5.5: None}
 
 
 @pytest.mark.parametrize(
-    ("stamp", "reason"), [(0.9, "box_too_old"), (1e-9, "box_too_old"), (6.1, "box_in_future")]
+    ("stamp", "reason"),
+    [
+        (0.9, "box_too_old"),
+        (1e-9, "box_too_old"),
+        (6.1, "box_in_future"),
+        (3.3, "box_frame_missing"),
+        (3.7, "box_frame_missing"),
+    ],
 )
 def test_a_stamp_outside_is_refused(stamp: float, reason: str) -> None:
     with pytest.raises(Rejected) as refusal:

@@ -6,9 +6,11 @@ import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
+
 from siamkd_core.box import Box
 from siamkd_ros.frame import Frame
-from siamkd_ros.inbox import Drop, Enable, GaveWay, Inbox, Start
+from siamkd_ros.inbox import Drop, Enable, GaveWay, Inbox, Order, Start
 
 
 def frame(sequence: int) -> Frame:
@@ -31,9 +33,20 @@ def test_orders_keep_their_sequence_and_only_the_newest_of_a_kind() -> None:
     inbox = Inbox()
     for order in (start(1), Drop("a"), start(2), Enable(False), Drop("b")):
         inbox.put_order(order)
-    assert inbox.has_orders
     assert inbox.take() == ([GaveWay(1), start(2), Enable(False), Drop("b")], None)
-    assert not inbox.has_orders
+
+
+@pytest.mark.parametrize(
+    ("order", "ends"),
+    [(start(1), True), (Drop("a"), True), (Enable(False), True), (Enable(True), False)],
+)
+def test_which_orders_end_the_target(order: Order, ends: bool) -> None:
+    inbox = Inbox()
+    assert not inbox.ends_the_target
+    inbox.put_order(order)
+    assert inbox.ends_the_target is ends
+    inbox.take()
+    assert not inbox.ends_the_target
 
 
 def test_a_flood_of_orders_takes_no_memory() -> None:

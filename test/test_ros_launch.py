@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,7 +94,8 @@ def test_what_is_started(arguments: dict[str, str], executables: set[str]) -> No
     for argument in made.ARGUMENTS:
         argument.execute(context)
     context.launch_configurations.update(arguments)
-    assert {node.node_executable for node in made.nodes(context)} == executables
+    started = [one for one in made.nodes(context) if isinstance(one, made.Node)]
+    assert {node.node_executable for node in started} == executables
 
 
 @pytest.mark.parametrize(("given", "wanted"), [("", None), ("true", True), ("false", False)])
@@ -102,7 +104,7 @@ def test_autostart_overrides_the_params_file_only_if_given(given: str, wanted: b
     context = launch.LaunchContext()
     for argument in made.ARGUMENTS:
         argument.execute(context)
-    context.launch_configurations["autostart"] = given
+    context.launch_configurations.update({"autostart": given, "respawn": "false"})
     made.Node = lambda **options: options
     (tracker,) = made.nodes(context)
     assert tracker["parameters"][0] == context.launch_configurations["params_file"]
@@ -120,7 +122,7 @@ def test_what_is_given_reaches_the_tracker_and_the_rest_is_the_params_files(valu
     context.launch_configurations.update(dict.fromkeys(own, value))
     context.launch_configurations["params_file"] = "mine.yaml"
     context.launch_configurations.update({"image": "/front/image", "namespace": "robot"})
-    context.launch_configurations["use_sim_time"] = "true"
+    context.launch_configurations.update({"use_sim_time": "true", "respawn": "false"})
     made.Node = lambda **options: options
     (tracker,) = made.nodes(context)
     file, *others = tracker["parameters"]
@@ -153,6 +155,32 @@ def test_without_rviz_nothing_is_left_running(tmp_path: Path) -> None:
     text = (tmp_path / "output").read_text(errors="replace")
     assert code != 0 and "rviz2 is not installed: install ros-<distro>-rviz2" in text, text
     assert "process started" not in text
+
+
+@needs_install
+def test_a_tracker_with_a_wrong_model_is_not_started_again(tmp_path: Path) -> None:
+    process = launched(TRACKER, tmp_path, model="a_typing_error")
+    process.wait(PATIENCE)
+    text = (tmp_path / "output").read_text(errors="replace")
+    assert "no model 'a_typing_error'" in text and "exit code 2" in text, text
+    assert text.count("process started") == 1, text
+
+
+@needs_install
+def test_a_tracker_that_dies_is_started_again_and_a_launch_that_ends_ends_it(
+    observer: Observer, tmp_path: Path
+) -> None:
+    process = launched(TRACKER, tmp_path, namespace="robot", params_file=parameters_file(tmp_path))
+    output = tmp_path / "output"
+    try:
+        observer.wait_for(lambda: observer.statuses, "the tracker", 2 * PATIENCE)
+        (first,) = re.findall(r"process started with pid \[(\d+)\]", output.read_text())
+        os.kill(int(first), signal.SIGKILL)
+        observer.statuses.clear()
+        observer.wait_for(lambda: observer.statuses, "another tracker", 2 * PATIENCE)
+    finally:
+        text = ended(process, tmp_path)
+    assert text.count("process started") == 2 and "process has died" in text, text
 
 
 @pytest.fixture
