@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus
+from rcl_interfaces.srv import SetParametersAtomically
+from rclpy.parameter import Parameter
 from ros_support import (
     PATIENCE,
     SETTLE,
@@ -424,6 +430,65 @@ def test_a_camera_killed_and_started_again(observer: Observer, tmp_path: Path) -
     assert all(max(overlap(box, place(n)) for n in range(12)) > 0.5 for box in boxes)
 
 
+def set_all(observer: Observer, **changes: Any) -> Any:
+    client = observer.create_client(SetParametersAtomically, "tracker/set_parameters_atomically")
+    observer.wait_for(client.service_is_ready, "the parameter service")
+    observer.be_known()
+    made = [Parameter(name, value=value).to_parameter_msg() for name, value in changes.items()]
+    result = observer.call(client, SetParametersAtomically.Request(parameters=made)).result
+    observer.destroy_client(client)
+    return result
+
+
+def test_thresholds_change_live_and_together_or_not_at_all(observer: Observer) -> None:
+    target = follow(observer)  # the score is 0.88
+    higher = {"uncertain_score": 0.9, "tracking_score": 0.95, "recover_score": 0.97}
+    wrong = set_all(observer, **higher, overlay_rate=1e6)
+    assert not wrong.successful and "overlay_rate" in wrong.reason
+    observer.send(scene(2))
+    assert observer.state.startswith("tracking")
+    assert set_all(observer, **higher, lost_after=60.0).successful
+    try:
+        observer.send(scene(3))
+        observer.wait_for(lambda: observer.state.startswith("uncertain"), "another threshold")
+    finally:
+        lower = {"uncertain_score": 0.5, "tracking_score": 0.7, "recover_score": 0.8}
+        assert set_all(observer, **lower, lost_after=1.0).successful
+
+    count = itertools.count()
+
+    def tracked() -> bool:
+        observer.send(scene(3 + next(count) % 2))
+        return observer.state.startswith("tracking")
+
+    observer.wait_for(tracked, "the threshold before")
+    assert observer.targets[-1].detections[0].id == target
+
+
+def test_the_overlay_keeps_its_rate(observer: Observer) -> None:
+    follow(observer)
+    assert set_all(observer, overlay_rate=2.0).successful
+    pictures: list[Image] = []
+    looking = observer.create_subscription(Image, "tracker/overlay", pictures.append, 100)
+    count = itertools.count()
+
+    def seen() -> bool:
+        observer.send(scene(2 + next(count) % 8))
+        return bool(pictures)
+
+    try:
+        observer.wait_for(seen, "the overlay")
+        began, before, targets = time.monotonic(), len(pictures), len(observer.targets)
+        while time.monotonic() - began < 3:
+            seen()
+        took = time.monotonic() - began
+        drawn, processed = len(pictures) - before, len(observer.targets) - targets
+    finally:
+        observer.destroy_subscription(looking)
+        assert set_all(observer, overlay_rate=10.0).successful
+    assert 1 <= drawn <= 2 * took + 1 < processed
+
+
 # The following start a tracker of their own, in a namespace of its own
 
 
@@ -481,11 +546,18 @@ def test_a_model_of_another_family_needs_its_name_alone(tmp_path: Path, other: O
     assert tracker.stop() == 0, tracker.log
 
 
+def states_in(log: str) -> list[str]:
+    """The state of each line about one."""
+    return re.findall(r"\[other\.tracker\]: (idle|tracking|uncertain|lost):", log)
+
+
 @pytest.mark.parametrize("model", ["siamfc", "dstrpn_large"])
-def test_a_shipped_model_follows_and_tells_when_the_target_is_gone(
+def test_a_shipped_model_follows_and_tells_when_the_target_goes_and_comes_back(
     tmp_path: Path, other: Observer, model: str
 ) -> None:
-    tracker = start_other(tmp_path, "tracker", model=model, lost_after=0.3)
+    tracker = start_other(
+        tmp_path, "tracker", model=model, device="auto", lost_after=0.3, recover_after=0.1
+    )
     other.connect()
     other.send(scene(0))
     other.give(place(0))
@@ -500,6 +572,24 @@ def test_a_shipped_model_follows_and_tells_when_the_target_is_gone(
         if other.state.startswith("lost"):
             break
     assert other.state.startswith("lost")
+    target = values(other.statuses[-1])["target_id"]
     other.send(empty)
     assert not other.targets[-1].detections
+    for _ in range(60):
+        other.send(scene(30))
+        if other.state.startswith("tracking"):
+            break
+    assert other.state.startswith("tracking")
+    other.send(scene(31))
+    assert overlap(box_of(other.targets[-1]), place(31)) > 0.5
+    assert other.targets[-1].detections[0].id == target
+    # each change is a status and a line
+    said = [values(status)["state"] for status in other.statuses]
+    assert said == ["idle", "tracking", "uncertain", "lost", "tracking"]
+    assert states_in(tracker.log) == said
+    # another tracker's, too, come on this topic
+    other.wait_for(lambda: "other/tracker: device" in other.diagnostics, "/diagnostics")
+    device = other.diagnostics["other/tracker: device"]
+    if not torch.cuda.is_available():
+        assert device.level == DiagnosticStatus.WARN and "no CUDA" in device.message
     assert tracker.stop() == 0, tracker.log
