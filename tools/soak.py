@@ -42,6 +42,7 @@ ACTIONS = {
     "nonsense": 6,
     "restart": 3,
     "jump": 2,
+    "gap": 2,
     "reset": 1,
 }
 
@@ -259,6 +260,10 @@ class Soak:
         elif kind == "jump":
             self.ledger.demand(Demand(JUMPED, says="jumped back"))
             self.camera.jump(-self.chance.uniform(2.0, 3600.0))
+        elif kind == "gap":
+            # never ahead of the clock: what is in the future counts as another fault
+            self.camera.jump(self.chance.uniform(0.0, -self.camera.behind))
+            self.ledger.done["stamps that jumped ahead"] += 1
         elif kind == "reset":
             from std_srvs.srv import Trigger
 

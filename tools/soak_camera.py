@@ -63,6 +63,11 @@ class Camera:
         if seconds < 0:
             self.shown.clear()
 
+    @property
+    def behind(self) -> float:
+        """Seconds, negative, by which the stamps are not those of the clock."""
+        return self._offset / SECOND
+
     def publish(self) -> None:
         """The next image of the scene."""
         message = self._messages[self.sent % len(self._messages)]
