@@ -21,6 +21,10 @@ JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 JPEG_END, PNG_END = b"\xff\xd9", b"IEND"
 # More than any camera's; a decoder may be made to allocate 0.2 GB.
 MAX_PIXELS = 1 << 26
+# The header is looked for in so many bytes first; the end, in the last ones before the padding.
+HEAD, TAIL = 1 << 16, 1 << 10
+STEP = 1 << 12
+PADDING = bytes(STEP), b"\xff" * STEP
 
 
 class CompressedMessage(Protocol):
@@ -39,24 +43,25 @@ def check_compressed(message: CompressedMessage) -> tuple[int, int]:
     Raises:
         Rejected: reason `encoding`, `truncated`, `zero_size`, `too_small` or `too_large`.
     """
-    data = bytes(message.data)
+    data = memoryview(message.data)
     if "compressedDepth" in message.format:
         raise Rejected("encoding", "a compressedDepth image holds distances, not colours")
-    if not data.startswith((JPEG, PNG)):
+    start = bytes(data[: len(PNG)])
+    if not start.startswith((JPEG, PNG)):
         raise Rejected(
             "encoding",
             f"a compressed image of format {message.format[:32]!r} is neither JPEG nor PNG",
         )
     # a decoder fills the rest of a picture that was cut off with grey, and says nothing
-    if (JPEG_END if data.startswith(JPEG) else PNG_END) not in data[-1024:]:
+    end = JPEG_END if start.startswith(JPEG) else PNG_END
+    if end not in bytes(_without_padding(data)[-TAIL:]):
         raise Rejected("truncated", f"a compressed image of {len(data)} bytes has no end")
     try:
-        with Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG")) as opened:
-            width, height = opened.size
-    except Pillow.DecompressionBombError as error:
-        raise Rejected("too_large", f"a compressed image: {error}") from error
-    except Exception as error:  # Pillow lets its parsers' own errors through
-        raise Rejected("encoding", f"a compressed image cannot be read: {error}") from error
+        width, height = _size(data[:HEAD])
+    except Rejected:
+        if len(data) <= HEAD:
+            raise
+        width, height = _size(data)
     if width < 1 or height < 1:
         raise Rejected("zero_size", f"an image of {width}x{height} pixels holds nothing")
     if width < MIN_SIDE or height < MIN_SIDE:
@@ -83,3 +88,26 @@ def decode_compressed(message: CompressedMessage) -> Image:
     if image is None or image.shape != (height, width, 3):
         raise Rejected("encoding", f"a compressed image of {width}x{height} cannot be decoded")
     return np.asarray(image, np.uint8)
+
+
+def _without_padding(data: memoryview) -> memoryview:
+    """The data without what some cameras fill their buffers up with: zeros, or all bits set."""
+    end = len(data)
+    while end:
+        tail = bytes(data[max(end - STEP, 0) : end])
+        content = b"" if tail in PADDING else tail.rstrip(b"\0\xff")
+        end -= len(tail) - len(content)
+        if content:
+            break
+    return data[:end]
+
+
+def _size(data: memoryview) -> tuple[int, int]:
+    """(width, height) by the header."""
+    try:
+        with Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG")) as opened:
+            return opened.size
+    except Pillow.DecompressionBombError as error:
+        raise Rejected("too_large", f"a compressed image: {error}") from error
+    except Exception as error:  # Pillow lets its parsers' own errors through
+        raise Rejected("encoding", f"a compressed image cannot be read: {error}") from error

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
-from siamkd_ros.qos import newest_image, warn_incompatible
+from siamkd_ros.qos import newest_image, overridable, warn_incompatible
 
 TYPES = {"raw": Image, "compressed": CompressedImage}
 
@@ -32,5 +31,5 @@ def subscribe_image(node: Any, transport: str, callback: Callable[[Any], None]) 
         callback,
         newest_image(),
         event_callbacks=warn_incompatible(topic, node.get_logger().warning),
-        qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        qos_overriding_options=overridable(),
     )

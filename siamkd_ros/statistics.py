@@ -89,7 +89,6 @@ class Statistics:
         self._reported: tuple[float, Counter[str]] | None = None
         self._image_bytes = 0
         self._last_arrival: float | None = None
-        self._changed_at = 0.0  # arrival of the first image of the present picture
         self.clear_windows()
 
     def clear_windows(self) -> None:
@@ -101,6 +100,8 @@ class Statistics:
             self._late = deque[bool](maxlen=WINDOW)
             self._last_stamp = 0.0
             self._usual: float | None = None
+            # arrival of the first image of the present picture
+            self._changed_at: float | None = None
 
     def received(
         self, stamp: float, arrival: float, now: float, size: int, same: bool = False
@@ -116,7 +117,7 @@ class Statistics:
         with self._lock:
             self._counts["received"] += 1
             self._last_arrival, self._image_bytes = arrival, size
-            if not same:
+            if not same or self._changed_at is None:
                 self._changed_at = arrival
             if stamp == 0:
                 self._counts["unstamped"] += 1
@@ -180,8 +181,11 @@ class Statistics:
             stages = {name: list(window) for name, window in self._windows.items() if window}
             ages, intervals, late = list(self._ages), list(self._intervals), list(self._late)
             image_bytes, last_arrival = self._image_bytes, self._last_arrival
-            frozen = last_arrival - self._changed_at if last_arrival is not None else 0.0
+            changed_at = self._changed_at
             self._usual = usual = _usual_interval(intervals)
+        frozen = 0.0
+        if last_arrival is not None and changed_at is not None:
+            frozen = last_arrival - changed_at
         since, before = self._reported or (now, Counter[str]())
         elapsed = now - since
         fresh = rejects - self._reported_rejects

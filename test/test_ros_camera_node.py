@@ -10,9 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from ros_support import NodeProcess, Observer, nanoseconds, rclpy, scene, write_clip
+from ros_support import (
+    NodeProcess,
+    Observer,
+    box_message,
+    box_of,
+    nanoseconds,
+    place,
+    rclpy,
+    scene,
+    tiny_model,
+    write_clip,
+)
 from sensor_msgs.msg import Image
 
+from siamkd_core.box import iou
 from siamkd_core.errors import SiamkdError
 from siamkd_core.video import FrameSource
 from siamkd_ros import camera_node
@@ -34,9 +46,9 @@ class Viewer(Observer):
 
 
 @pytest.fixture
-def viewer() -> Iterator[Viewer]:
+def viewer(request: pytest.FixtureRequest) -> Iterator[Viewer]:
     rclpy.init()
-    made = Viewer(QoSReliabilityPolicy.RELIABLE)
+    made = Viewer(getattr(request, "param", QoSReliabilityPolicy.RELIABLE))
     yield made
     made.close()
     rclpy.shutdown()
@@ -96,6 +108,46 @@ def test_best_effort_is_best_effort(viewer: Viewer, tmp_path: Path) -> None:
     viewer.wait_for(reliability, "the camera's publisher")
     assert reliability() == [QoSReliabilityPolicy.BEST_EFFORT]
     assert camera.stop() == 0, camera.log
+
+
+@pytest.mark.parametrize("viewer", [QoSReliabilityPolicy.BEST_EFFORT], indirect=True)
+def test_the_tracker_follows_what_a_best_effort_camera_shows(
+    viewer: Viewer, tmp_path: Path
+) -> None:
+    model = tiny_model(tmp_path)
+    tracker = NodeProcess("tracker", tmp_path / "tracker", model=model, device="cpu", threads=1)
+    viewer.connect()
+    camera = NodeProcess(
+        "camera",
+        tmp_path / "camera",
+        # there and back: where it starts anew, the target is within reach
+        source=write_clip(tmp_path / "clip", [*range(12), *range(10, 0, -1)]),
+        rate=20.0,
+        loop=True,
+        reliability="best_effort",
+    )
+
+    def shown(message: Image) -> int:
+        return next(n for n in range(12) if np.array_equal(decode(message), scene(n)))
+
+    viewer.wait_for(lambda: viewer.images_seen and viewer.targets, "the first image")
+    newest = viewer.images_seen[-1]
+    viewer.boxes.publish(box_message(place(shown(newest)), nanoseconds(newest.header)))
+    viewer.wait_for(lambda: viewer.targets[-1].detections, "the target")
+    given = len(viewer.targets)
+    viewer.wait_for(lambda: len(viewer.targets) >= given + 25, "a round of the clip")
+    assert camera.stop() == 0, camera.log
+    assert tracker.stop() == 0, tracker.log
+    followed = viewer.targets[given:]
+    (target,) = {message.detections[0].id for message in followed}
+    assert target
+    # this process, too, may have missed some images
+    frames = {nanoseconds(message.header): shown(message) for message in viewer.images_seen}
+    both = [message for message in followed if nanoseconds(message.header) in frames]
+    assert len(both) > 10
+    for message in both:
+        truth = place(frames[nanoseconds(message.header)])
+        assert iou(np.array(box_of(message)), np.array(truth))[0] > 0.5
 
 
 class Webcam(FrameSource):

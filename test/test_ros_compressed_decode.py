@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import array
 import struct
+import tracemalloc
 import zlib
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +25,7 @@ JPEG = cv2.imencode(".jpg", COLOUR)[1].tobytes()
 PNG = cv2.imencode(".png", COLOUR)[1].tobytes()
 
 
-def message(data: bytes, kind: str = "jpeg") -> SimpleNamespace:
+def message(data: Any, kind: str = "jpeg") -> SimpleNamespace:
     return SimpleNamespace(format=kind, data=data)
 
 
@@ -32,7 +35,6 @@ def message(data: bytes, kind: str = "jpeg") -> SimpleNamespace:
         (JPEG, "jpeg"),
         (JPEG, "bgr8; jpeg compressed bgr8"),  # as image_transport writes it
         (JPEG, ""),
-        (JPEG + bytes(100), "jpeg"),  # webcams pad
         (PNG, "rgb8; png compressed "),
     ],
 )
@@ -68,6 +70,59 @@ def test_an_exif_rotation_leaves_the_pixels_where_the_camera_put_them() -> None:
     turned = JPEG[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + JPEG[2:]
     image = decode_compressed(message(turned))
     assert image.shape == (60, 80, 3)
+
+
+# Webcams pad, some to the end of a buffer that is large enough for any picture.
+PADDING = {
+    "100 zeros": bytes(100),
+    "2000 zeros": bytes(2000),
+    "a megabyte of zeros": bytes(1 << 20),
+    "5000 ones": b"\xff" * 5000,
+    "ones, then zeros": b"\xff" * 3001 + bytes(3002),
+    "a note, then zeros": b"made by a camera" + bytes(9000),
+}
+
+
+@pytest.mark.parametrize("padding", PADDING)
+def test_padding_of_any_length_is_passed_over(padding: str) -> None:
+    for source in (JPEG, PNG):
+        padded = message(source + PADDING[padding])
+        assert check_compressed(padded) == (80, 60)
+        np.testing.assert_array_equal(decode_compressed(padded), decode_compressed(message(source)))
+
+
+@pytest.mark.parametrize("padding", PADDING)
+def test_padding_does_not_hide_that_the_end_is_missing(padding: str) -> None:
+    for cut in (JPEG[:-1], JPEG[:-2], JPEG[:-200], JPEG[:3], PNG[:-40], PNG[:8]):
+        with pytest.raises(Rejected, match="has no end") as refused:
+            check_compressed(message(cut + PADDING[padding]))
+        assert refused.value.reason == "truncated"
+
+
+def with_segments(size: int) -> bytes:
+    """The JPEG with so many bytes more in its header, as a camera's own notes."""
+    note = b"\xff\xe9" + struct.pack(">H", 60_002) + bytes(60_000)
+    return JPEG[:2] + size // 60_000 * note + JPEG[2:]
+
+
+@pytest.mark.parametrize("size", [60_000, 600_000])
+def test_a_header_of_any_length_is_read(size: int) -> None:
+    assert check_compressed(message(with_segments(size))) == (80, 60)
+
+
+@pytest.mark.parametrize("padding", [0, 1 << 22])
+def test_to_check_an_image_takes_no_copy_of_it(padding: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), np.uint8)
+    large = cv2.imencode(".jpg", noise)[1].tobytes()
+    assert len(large) > 1 << 20
+    checked = message(array.array("B", large + bytes(padding)))
+    check_compressed(message(JPEG))  # what Pillow loads once
+    tracemalloc.start()
+    try:
+        assert check_compressed(checked) == (1600, 1200)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 18
+    finally:
+        tracemalloc.stop()
 
 
 def huge_png() -> bytes:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-import ros_support  # noqa: F401  (skips this module where ROS is missing)
-from rclpy.qos import QoSDurabilityPolicy, QoSReliabilityPolicy
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSReliabilityPolicy
+from ros_support import PATIENCE, rclpy
 
+from siamkd_ros.image_topic import subscribe_image
 from siamkd_ros.qos import describe_publishers, latched, loss_advice, newest_image
 from siamkd_ros.statistics import Statistics
 
@@ -21,6 +26,46 @@ def test_profiles() -> None:
     assert (state.depth, state.reliability) == (1, QoSReliabilityPolicy.RELIABLE)
     assert image.durability == QoSDurabilityPolicy.VOLATILE
     assert state.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL
+
+
+@pytest.fixture
+def graph() -> Iterator[None]:
+    rclpy.init()
+    yield
+    rclpy.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("policy", "wish", "expected"),
+    [
+        ("durability", "transient_local", QoSDurabilityPolicy.TRANSIENT_LOCAL),
+        ("reliability", "reliable", QoSReliabilityPolicy.RELIABLE),
+        ("history", "keep_all", QoSHistoryPolicy.KEEP_ALL),
+        ("depth", 7, 7),
+    ],
+)
+def test_a_policy_that_the_docs_name_can_be_overridden(
+    graph: None, policy: str, wish: Any, expected: Any
+) -> None:
+    wished = Parameter(f"qos_overrides./front/image.subscription.{policy}", value=wish)
+    node = rclpy.create_node("wishes", namespace="front", parameter_overrides=[wished])
+    assert getattr(newest_image(), policy) != expected
+    for _ in range(2):  # a node that is deactivated and activated subscribes again
+        subscription = subscribe_image(node, "raw", lambda message: None)
+        assert getattr(subscription.qos_profile, policy) == expected
+        if policy in ("durability", "reliability"):  # the graph tells of no others
+            assert getattr(seen_in_the_graph(node), policy) == expected
+        node.destroy_subscription(subscription)
+    node.destroy_node()
+
+
+def seen_in_the_graph(node: Any) -> Any:
+    """The QoS that the middleware gave the node's subscription."""
+    deadline = time.monotonic() + PATIENCE
+    while len(found := node.get_subscriptions_info_by_topic("/front/image")) != 1:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+    return found[0].qos_profile
 
 
 def test_publishers_in_words() -> None:

@@ -104,6 +104,22 @@ def test_the_same_picture_again_and_again() -> None:
     assert statistics.snapshot(2.0).frozen == 0.0
 
 
+def test_a_frozen_picture_is_forgotten_with_its_stream() -> None:
+    statistics = Statistics()
+    for n in range(40):
+        statistics.received(1 + n / 10, 5 + n / 10, 5 + n / 10, 1000, same=n > 0)
+    assert statistics.snapshot(0.0).frozen == pytest.approx(3.9)
+    statistics.clear_windows()  # the node was deactivated
+    for now in (1.0, 2.0):
+        snapshot = statistics.snapshot(now)
+        assert snapshot.frozen == 0.0
+        assert camera_task(snapshot, 0.0, 1.0, OFFERS).level == Level.OK
+    # after a jump of time the camera may go on with the same picture
+    for n in range(21):
+        statistics.received(1 + n / 10, 20 + n / 10, 20 + n / 10, 1000, same=True)
+    assert statistics.snapshot(3.0).frozen == pytest.approx(2.0)
+
+
 def test_odd_stamps_are_counted_and_give_no_age() -> None:
     statistics = Statistics()
     statistics.received(0.0, 1.0, 10.0, 5)

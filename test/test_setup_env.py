@@ -265,3 +265,12 @@ def test_package_xml_and_setup_py_agree() -> None:
     )
     declared = [root.findtext(key) for key in ("name", "version", "license")]
     assert done.stdout.split() == declared
+
+
+def test_package_xml_names_what_the_tests_need() -> None:
+    needed = ("pytest", "pytest-timeout", "hypothesis")
+    pinned = (ROOT / "tools/requirements/dev.txt").read_text()
+    assert all(f"\n{name}==" in pinned for name in needed)
+    root = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {element.text for element in root.iter("test_depend")}
+    assert {f"python3-{name}" for name in needed} <= declared
