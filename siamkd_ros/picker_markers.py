@@ -2,9 +2,11 @@
 
 Facts of RViz 2's marker display (Humble, Jazzy) that this obeys: a texture is used if
 `texture_resource` starts with `embedded://` and there is one uv coordinate a point; its `format` is
-a file's extension; every update of a textured marker adds a texture and frees none, so the picture
-is deleted and added under another id; a textured triangle is lit by a light that shines along
-(-1, 0, -1), so it must face +z, away from the camera, or it is dark; nothing is culled.
+a file's extension; every update of a textured marker lays another texture over those before, which
+darkens them, so the picture is deleted and added under another id; a marker that is deleted leaves
+its texture in memory, but an update frees the one before, so it is given one of a pixel first; a
+textured triangle is lit by a light that shines along (-1, 0, -1), so it must face +z, away from the
+camera, or it is dark; nothing is culled.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ LINE = 0.004
 """Width of lines, and NEARER the gap between them and the plane, as shares of its distance."""
 NEARER = 0.004
 LETTER = 0.03
+PIXEL = np.zeros((1, 1, 3), np.uint8)
 
 
 def encode_picture(image: Image, max_width: int, quality: int) -> bytes:
@@ -62,6 +65,7 @@ class PlaneMarkers:
 
     def __init__(self) -> None:
         self._id = 0
+        self._pixel = encode_picture(PIXEL, 1, 50)
 
     def array(
         self,
@@ -90,9 +94,11 @@ class PlaneMarkers:
         if first is not None:
             u, v = first
             guides = [(0.0, v), (width, v), (u, 0.0), (u, height)]
+        before, self._id = self._id, 1 - self._id
         markers = [
-            Marker(ns=PICTURE, id=self._id, action=Marker.DELETE),
-            self._picture(plane, jpeg),
+            _picture(before, plane, self._pixel),
+            Marker(ns=PICTURE, id=before, action=Marker.DELETE),
+            _picture(self._id, plane, jpeg),
             _lines(0, plane, Marker.LINE_LIST, guides, CORNER),
             _lines(1, plane, Marker.LINE_STRIP, _outline(given), GIVEN),
             _lines(2, plane, Marker.LINE_STRIP, _outline(tracked), TRACKED),
@@ -102,17 +108,17 @@ class PlaneMarkers:
             marker.header.frame_id = frame_id  # stamp 0: RViz takes the latest transform
         return MarkerArray(markers=markers)
 
-    def _picture(self, plane: Plane, jpeg: bytes) -> Marker:
-        self._id = 1 - self._id
-        marker = _marker(PICTURE, self._id, Marker.TRIANGLE_LIST, WHITE)
-        marker.scale.x = marker.scale.y = marker.scale.z = 1.0
-        corners = plane.corners()
-        marker.points = [_point(corners[n]) for n in TRIANGLES]
-        marker.uv_coordinates = [UVCoordinate(u=UV[n][0], v=UV[n][1]) for n in TRIANGLES]
-        marker.texture_resource = f"embedded://siamkd_box_picker_{self._id}"
-        marker.texture = CompressedImage(format="jpg")
-        marker.texture.data.frombytes(jpeg)
-        return marker
+
+def _picture(number: int, plane: Plane, jpeg: bytes) -> Marker:
+    marker = _marker(PICTURE, number, Marker.TRIANGLE_LIST, WHITE)
+    marker.scale.x = marker.scale.y = marker.scale.z = 1.0
+    corners = plane.corners()
+    marker.points = [_point(corners[n]) for n in TRIANGLES]
+    marker.uv_coordinates = [UVCoordinate(u=UV[n][0], v=UV[n][1]) for n in TRIANGLES]
+    marker.texture_resource = f"embedded://siamkd_box_picker_{number}"
+    marker.texture = CompressedImage(format="jpg")
+    marker.texture.data.frombytes(jpeg)
+    return marker
 
 
 def _outline(box: Box | None) -> list[Pixel]:

@@ -39,7 +39,14 @@ def markers(given: Box | None = None) -> MarkerArray:
 
 
 def added(array: MarkerArray) -> list:
-    return [marker for marker in array.markers if marker.action == marker.ADD]
+    """What is shown in the end."""
+    shown = {}
+    for marker in array.markers:
+        if marker.action == marker.ADD:
+            shown[marker.ns, marker.id] = marker
+        else:
+            shown.pop((marker.ns, marker.id), None)
+    return list(shown.values())
 
 
 def window(x: float, y: float, z: float) -> tuple[float, float]:
