@@ -31,7 +31,7 @@ from siamkd_ros.frame import SECOND
 from siamkd_ros.image_topic import image_topic, subscribe_image
 from siamkd_ros.intake import nanoseconds
 from siamkd_ros.parameter_spec import declare, watch
-from siamkd_ros.parameters import PickerParameters
+from siamkd_ros.parameters import TRANSPORTS, PickerParameters
 from siamkd_ros.picker_view import PickerView
 from siamkd_ros.picking import Picking, Picture
 from siamkd_ros.picture_plane import Pixel
@@ -145,13 +145,14 @@ class BoxPickerNode(Node):
     def _connect(self) -> None:
         transport = self.parameters.image_transport
         self._boxes = self.create_publisher(Detection2D, "tracker/init", 10)
-        topic = image_topic(self, "raw")
         subscribe_image(self, transport, self.on_image)
         self.create_subscription(
             CameraInfo, "camera_info", self._view.on_info, qos_profile_sensor_data
         )
         self.create_subscription(PointStamped, "/clicked_point", self.on_point, 10)
-        self.create_subscription(Point, f"{topic}_mouse_left", self.on_mouse, 10)
+        for shown in TRANSPORTS:  # rqt names its clicks after what it shows, which need not be ours
+            clicks = f"{image_topic(self, shown)}_mouse_left"
+            self.create_subscription(Point, clicks, self.on_mouse, 10)
         self.create_subscription(PolygonStamped, "~/polygon", self.on_polygon, 10)
         self.create_subscription(RegionOfInterest, "~/region", self.on_region, 10)
         self.create_subscription(Detection2DArray, "tracker/target", self.on_target, 10)

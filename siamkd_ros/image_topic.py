@@ -11,6 +11,7 @@ from typing import Any
 
 from sensor_msgs.msg import CompressedImage, Image
 
+from siamkd_core.errors import ConfigError
 from siamkd_ros.qos import newest_image, overridable, warn_incompatible
 
 TYPES = {"raw": Image, "compressed": CompressedImage}
@@ -23,13 +24,20 @@ def image_topic(node: Any, transport: str, name: str = "image") -> str:
 
 
 def subscribe_image(node: Any, transport: str, callback: Callable[[Any], None]) -> Any:
-    """Subscribe as sensor data, depth 1, open to QoS overrides; warn of QoS that does not fit."""
+    """Subscribe as sensor data, depth 1, open to QoS overrides; warn of QoS that does not fit.
+
+    Raises:
+        ConfigError: a QoS override that does not exist.
+    """
     topic = image_topic(node, transport)
-    return node.create_subscription(
-        TYPES[transport],
-        topic,
-        callback,
-        newest_image(),
-        event_callbacks=warn_incompatible(topic, node.get_logger().warning),
-        qos_overriding_options=overridable(),
-    )
+    try:
+        return node.create_subscription(
+            TYPES[transport],
+            topic,
+            callback,
+            newest_image(),
+            event_callbacks=warn_incompatible(topic, node.get_logger().warning),
+            qos_overriding_options=overridable(),
+        )
+    except RuntimeError as error:  # rclpy's own errors are such, too
+        raise ConfigError(f"cannot subscribe {topic} with these qos_overrides: {error}") from error

@@ -112,7 +112,7 @@ class TrackerParameters(ParameterSet):
         high=30.0,
     )
     ring_megabytes: int = parameter(
-        256,
+        512,
         "Memory limit of the kept frames; the newest is always kept",
         unit="MB",
         low=0,
@@ -197,7 +197,7 @@ class PickerParameters(ParameterSet):
         1.5, "How long a finished box is shown on the still picture", unit="s", low=0.0, high=60.0
     )
     patience: float = parameter(
-        5.0,
+        4.0,
         "The second corner must be clicked within this time after the first",
         unit="s",
         low=1.0,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import rclpy
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 
@@ -69,7 +70,11 @@ def run(make_node: Callable[[], Any], args: list[str] | None = None) -> int:
     # Under a launch two SIGINTs arrive, and the second would interrupt the shutdown. rclpy's own
     # handlers end the spinning; what Python does on top of that is never needed.
     _handle(lambda *_: None)
-    rclpy.init(args=args)
+    try:
+        rclpy.init(args=args)
+    except Exception as error:  # RCLError, which has no public name; it is about the arguments
+        get_logger("siamkd_ros").fatal(f"cannot start with these arguments: {error}")
+        return 2
     node = None
     try:
         # before the node: after a signal while that loads its model, none could be made
@@ -81,7 +86,7 @@ def run(make_node: Callable[[], Any], args: list[str] | None = None) -> int:
         pass
     except SystemExit as finished:
         return int(finished.code or 0)
-    except SiamkdError as error:
+    except (SiamkdError, InvalidParameterTypeException) as error:
         get_logger("siamkd_ros").fatal(str(error))
         return 2
     except Exception:

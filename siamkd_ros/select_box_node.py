@@ -8,7 +8,9 @@ stamp, says what the tracker made of it, and ends.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,12 @@ import cv2
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import (
+    get_current_signal_handlers_options,
+    install_signal_handlers,
+    uninstall_signal_handlers,
+)
 from vision_msgs.msg import Detection2D
 
 from siamkd_core.box import Box
@@ -37,10 +45,13 @@ POLL = 0.05
 SETTLE = 0.3
 ANSWER = 5.0
 """Seconds that the tracker has to answer."""
+SIGNALS = signal.SIGINT, signal.SIGTERM
+REFUSED = "box refused"
+"""How the tracker's reason begins when it does not take a box."""
 
 
 def select(image: Image) -> Box:
-    """Let the user drag a box on (H, W, 3) uint8 BGR.
+    """Let the user drag a box on (H, W, 3) uint8 BGR. Ctrl-C ends the process meanwhile.
 
     Raises:
         SiamkdError: no display, an OpenCV without windows, or nothing selected.
@@ -54,8 +65,9 @@ def select(image: Image) -> Box:
             "use RViz (ros2 launch siamkd_ros tracker.launch.py rviz:=true)"
         )
     try:
-        found = cv2.selectROI(TITLE, image, showCrosshair=True, fromCenter=False)
-        cv2.destroyAllWindows()
+        with _mortal():
+            found = cv2.selectROI(TITLE, image, showCrosshair=True, fromCenter=False)
+            cv2.destroyAllWindows()
     except cv2.error as error:
         raise SiamkdError(
             "this OpenCV cannot open a window (opencv-python-headless has none): install "
@@ -68,6 +80,21 @@ def select(image: Image) -> Box:
     return box
 
 
+@contextlib.contextmanager
+def _mortal() -> Iterator[None]:
+    """Let signals end the process at once: OpenCV's loop hears none, and does not see either that
+    its window was closed."""
+    ours = get_current_signal_handlers_options()
+    uninstall_signal_handlers()
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        install_signal_handlers(ours)
+
+
 class SelectBoxNode(Node):
     """One image in, one box out. `chosen` takes the place of the window in tests."""
 
@@ -76,12 +103,15 @@ class SelectBoxNode(Node):
         self.parameters = declare(self, SelectParameters)
         self._chosen = chosen
         self._image: tuple[Any, Image] | None = None  # header, picture
-        self._answer = ""
+        self._target: str | None = None  # the tracker's; None before it has spoken
+        self._answer, self._refused = "", False
         transport = self.parameters.image_transport
         self._topic = image_topic(self, transport)
         self._boxes = self.create_publisher(Detection2D, "tracker/init", 10)
         subscribe_image(self, transport, self.on_image)
-        self.create_subscription(DiagnosticStatus, "tracker/status", self.on_status, latched())
+        self._statuses = self.create_subscription(
+            DiagnosticStatus, "tracker/status", self.on_status, _every_status()
+        )
         self._steps = self._work()
         # on the steady clock: a simulation that stands still must not stop the user
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -99,9 +129,14 @@ class SelectBoxNode(Node):
             self.get_logger().warning(f"refused: {error}", throttle_duration_sec=5.0)
 
     def on_status(self, message: DiagnosticStatus) -> None:
+        """An answer is a refusal or a new target: the old one may fade or go meanwhile."""
+        told = {pair.key: pair.value for pair in message.values}
+        target, reason = told.get("target_id", ""), told.get("reason", "")
         # that an earlier box gave way, to ours perhaps, is no answer to ours
-        if REPLACED not in message.message:
-            self._answer = message.message
+        refused = reason.startswith(REFUSED) and REPLACED not in reason
+        if not self._answer and (refused or target not in ("", self._target)):
+            self._answer, self._refused = message.message, refused
+        self._target = target
 
     def _work(self) -> Iterator[None]:
         """The whole job, a step a timer tick.
@@ -111,7 +146,7 @@ class SelectBoxNode(Node):
             SiamkdError: no image, no tracker, no window, nothing selected, no answer.
         """
         patience = time.monotonic() + self.parameters.timeout
-        while self._image is None or not self._boxes.get_subscription_count():
+        while self._image is None or self._target is None or not self._listeners:
             if time.monotonic() > patience:
                 raise SiamkdError(self._missing())
             yield
@@ -134,7 +169,11 @@ class SelectBoxNode(Node):
                 raise SiamkdError(f"the tracker did not answer within {ANSWER:g} s")
             yield
         self.get_logger().info(f"the tracker: {self._answer}")
-        raise SystemExit(int("refused" in self._answer))
+        raise SystemExit(int(self._refused))
+
+    @property
+    def _listeners(self) -> int:
+        return int(self._boxes.get_subscription_count())
 
     def _missing(self) -> str:
         if self._image is None:
@@ -142,7 +181,17 @@ class SelectBoxNode(Node):
                 self._topic, self.get_publishers_info_by_topic(self._topic)
             )
             return f"no image came within {self.parameters.timeout:g} s; {offers}"
-        return f"no tracker listens on {self._boxes.topic_name}: is it started, in this namespace?"
+        missing = f"no tracker listens on {self._boxes.topic_name}"
+        if self._listeners:
+            missing = f"no tracker speaks on {self._statuses.topic_name}"
+        return f"{missing}: is it started, in this namespace?"
+
+
+def _every_status() -> QoSProfile:
+    """Latched, and one that follows at once does not take the place of the answer."""
+    profile = latched()
+    profile.depth = 10
+    return profile
 
 
 def main() -> None:

@@ -57,7 +57,11 @@ class Rviz(Observer):
         self.given: list[Detection2D] = []
         self.shown: dict[int, int] = {}  # stamp to number of the scene
         self.points = self.create_publisher(PointStamped, "/clicked_point", 5)
-        self.mouse = self.create_publisher(Point, "image_mouse_left", 5)
+        # rqt_image_view names the topic after the one that it shows
+        self.mice = [
+            self.create_publisher(Point, f"{shown}_mouse_left", 5)
+            for shown in ("image", "image/compressed")
+        ]
         self.polygons = self.create_publisher(PolygonStamped, "box_picker/polygon", 5)
         self.regions = self.create_publisher(RegionOfInterest, "box_picker/region", 5)
         self.infos = self.create_publisher(CameraInfo, "camera_info", 5)
@@ -73,7 +77,7 @@ class Rviz(Observer):
         """Wait until the picker is there, in all directions; `images`: other than raw ones."""
 
         def met() -> bool:
-            clicks = (self.points, self.mouse, self.polygons, self.regions)
+            clicks = (self.points, *self.mice, self.polygons, self.regions)
             ways = (images or self.images, *clicks, self.infos)
             counts = [way.get_subscription_count() for way in ways]
             return all(counts) and self.cancel_client.service_is_ready()
@@ -149,10 +153,20 @@ class Rviz(Observer):
         for marker in message.markers:
             key = (marker.ns, marker.id)
             if marker.action == Marker.ADD:
-                assert key not in self.scene or marker.ns != "picture", "a texture was modified"
+                if marker.ns == "picture" and key in self.scene:
+                    assert pixels(marker) == 1, "a texture that is laid over another is darkened"
                 self.scene[key] = marker
             elif marker.action == Marker.DELETE:
-                self.scene.pop(key, None)
+                gone = self.scene.pop(key, None)
+                if marker.ns == "picture" and gone is not None:
+                    assert pixels(gone) == 1, "the texture of a deleted marker stays in memory"
+
+
+def pixels(marker: Marker) -> int:
+    """Of a marker's texture."""
+    image = cv2.imdecode(np.frombuffer(marker.texture.data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert image is not None
+    return int(image.size)
 
 
 def found(message: Detection2D) -> Box:
@@ -313,11 +327,13 @@ def test_cancel_goes_back_to_the_live_picture(rviz: Rviz) -> None:
     assert not rviz.call(rviz.cancel_client, Trigger.Request()).success
 
 
-def test_mouse_clicks_of_rqt_image_view(rviz: Rviz) -> None:
+@pytest.mark.parametrize("shown", [0, 1])
+def test_mouse_clicks_of_rqt_image_view_on_raw_or_compressed_images(rviz: Rviz, shown: int) -> None:
     stamp = rviz.look(0)
-    rviz.mouse.publish(Point(x=250.0, y=240.0))
+    mouse = rviz.mice[shown]
+    mouse.publish(Point(x=250.0, y=240.0))
     rviz.wait_for(lambda: "opposite corner" in rviz.text, "the first corner")
-    rviz.mouse.publish(Point(x=float(WIDTH), y=200.0))  # rqt's last pixel is the width
+    mouse.publish(Point(x=float(WIDTH), y=200.0))  # rqt's last pixel is the width
     message = rviz.box()
     assert near(found(message), Box(250, 200, 70, 40))
     assert nanoseconds(message.header) == stamp
@@ -402,6 +418,19 @@ def test_no_message_ends_the_node(graph: None) -> None:
     node.on_point(PointStamped(point=Point(x=1e308, y=-1e308, z=1e-308)))
     assert node.picking.picture.height == 70_000
     node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [({"rate": 0.0}, "0.1 to 60"), ({"image_transport": "theora"}, "raw, compressed")],
+)
+def test_a_wrong_parameter_is_one_line_and_exit_code_2(
+    tmp_path: Path, parameters: dict[str, Any], says: str
+) -> None:
+    process = NodeProcess("box_picker", tmp_path / "log", **parameters)
+    assert process.wait() == 2
+    (line,) = process.log.splitlines()
+    assert "FATAL" in line and says in line
 
 
 def test_a_box_that_no_tracker_would_get_is_not_called_sent(graph: None) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from siamkd_core.errors import ConfigError
+from siamkd_ros.frame import SECOND, Frame, FrameRing
 from siamkd_ros.parameter_spec import (
     ParameterSet,
     declare,
@@ -19,7 +21,12 @@ from siamkd_ros.parameter_spec import (
     updated,
     watch,
 )
-from siamkd_ros.parameters import NODES, CameraParameters, TrackerParameters
+from siamkd_ros.parameters import (
+    NODES,
+    CameraParameters,
+    PickerParameters,
+    TrackerParameters,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -86,6 +93,24 @@ def test_camera_size_is_both_or_none() -> None:
     assert CameraParameters(width=640, height=480).width == 640
     with pytest.raises(ConfigError, match="go together"):
         CameraParameters(width=640)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1280, 720)])
+def test_a_second_corner_that_the_picker_takes_is_on_an_image_that_the_tracker_has(
+    size: tuple[int, int],
+) -> None:
+    """Raw images in colour at 30 Hz; half a second is for the way and for a tracker at work."""
+    tracker, picker = TrackerParameters(), PickerParameters()
+    ring = FrameRing(tracker.ring_seconds, tracker.ring_megabytes * 1_000_000)
+    message = SimpleNamespace(data=range(3 * size[0] * size[1]))
+    now = 0.0
+    for n in range(300):
+        now = n / 30
+        ring.append(Frame(n, round((100 + now) * SECOND), now, message, size))
+    clicked_on = 100 + now - 0.5 - picker.patience - 1 / picker.rate
+    found = ring.find(round(clicked_on * SECOND))
+    assert found is not None
+    assert abs(found.stamp / SECOND - clicked_on) < 1 / 30
 
 
 class Holder:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,43 +15,70 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
-from ros_support import NodeProcess, image_message, nanoseconds, rclpy, scene
+from ros_support import NodeProcess, image_message, nanoseconds, place, rclpy, scene, tiny_model
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D
 
 from siamkd_core.box import Box
 from siamkd_core.errors import SiamkdError
+from siamkd_core.presence import State
+from siamkd_core.tracker import load_tracker
+from siamkd_ros.boxes import box_from_detection
+from siamkd_ros.diagnostics import Report, status_task
 from siamkd_ros.qos import latched
-from siamkd_ros.select_box_node import SelectBoxNode
+from siamkd_ros.select_box_node import SelectBoxNode, select
+from siamkd_ros.tracker_node import TrackerNode
 
 STAMP = 5 * 10**9 + 7
+GIVEN = (State.TRACKING, "target a-2 given", "a-2")
+REFUSED = (State.UNCERTAIN, "box refused: too old", "a-1")
+REPLACED = (State.TRACKING, "box refused: another box took its place", "a-1")
+FADING = (State.UNCERTAIN, "score 0.31, last seen 0.2 s ago", "a-1")
+GONE = (State.LOST, "score 0.01, last seen 1.2 s ago", "a-1")
+DROPPED = (State.IDLE, "reset by ~/reset", "")
+
+
+def status(state: State, reason: str, target: str) -> DiagnosticStatus:
+    """As the tracker says it."""
+    task = status_task(Report(state, reason, target=target), "siamfc")
+    pairs = [KeyValue(key=key, value=value) for key, value in task.values.items()]
+    return DiagnosticStatus(message=task.message, values=pairs)
 
 
 class Desk:
-    """A camera and a tracker that answers, beside the command in one executor."""
+    """A camera and a tracker that answers, beside the command in one executor.
 
-    def __init__(self, answer: str = "") -> None:
+    Args:
+        answers: what the tracker says once it has a box.
+        pause: between the answers, seconds; 0: all in one breath.
+    """
+
+    def __init__(self, *answers: tuple[State, str, str], pause: float = 0.0) -> None:
         self.node = rclpy.create_node("desk")
         self.images = self.node.create_publisher(Image, "image", 5)
         self.status = self.node.create_publisher(DiagnosticStatus, "tracker/status", latched())
         self.boxes: list[Detection2D] = []
-        self.answer = answer
+        self.answers, self.pause = list(answers), pause
         self.node.create_timer(0.05, self._show)
-        self.status.publish(DiagnosticStatus(message="idle: an older word"))
 
     def listen(self) -> None:
-        """Be a tracker, too."""
+        """Be a tracker, too, that has a target already."""
+        self.status.publish(status(State.TRACKING, "target a-1 given", "a-1"))
+        self.hear()
+
+    def hear(self) -> None:
+        """Take boxes."""
         self.node.create_subscription(Detection2D, "tracker/init", self._on_box, 10)
 
-    def run(self, chosen: Any, timeout: float = 10.0) -> int:
-        """The whole command; its exit code."""
+    def run(self, chosen: Any, timeout: float = 10.0, *others: Any) -> int:
+        """The whole command, with other nodes beside it; its exit code."""
         command = SelectBoxNode(chosen, parameter_overrides=[Parameter("timeout", value=timeout)])
         executor = SingleThreadedExecutor()
-        executor.add_node(self.node)
-        executor.add_node(command)
+        for node in (self.node, command, *others):
+            executor.add_node(node)
         try:
             executor.spin()
         except SystemExit as end:
@@ -62,8 +94,14 @@ class Desk:
 
     def _on_box(self, message: Detection2D) -> None:
         self.boxes.append(message)
-        if self.answer:
-            self.status.publish(DiagnosticStatus(message=self.answer))
+        if self.pause:
+            self.node.create_timer(self.pause, self._answer)
+        while self.answers and not self.pause:
+            self._answer()
+
+    def _answer(self) -> None:
+        if self.answers:
+            self.status.publish(status(*self.answers.pop(0)))
 
 
 @pytest.fixture
@@ -74,11 +112,8 @@ def graph() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("graph")
-@pytest.mark.parametrize(
-    ("answer", "code"), [("tracking: target given", 0), ("idle: box refused: too old", 1)]
-)
-def test_the_box_goes_out_with_the_frozen_images_stamp(answer: str, code: int) -> None:
-    desk = Desk(answer)
+def test_the_box_goes_out_with_the_frozen_images_stamp() -> None:
+    desk = Desk(GIVEN)
     desk.listen()
     seen: list[Any] = []
 
@@ -86,7 +121,7 @@ def test_the_box_goes_out_with_the_frozen_images_stamp(answer: str, code: int) -
         seen.append(image)
         return Box(20.0, 30.0, 40.0, 50.0)
 
-    assert desk.run(drag) == code
+    assert desk.run(drag) == 0
     assert (seen[0] == scene(3)).all()
     (message,) = desk.boxes
     assert nanoseconds(message.header) == STAMP
@@ -96,9 +131,57 @@ def test_the_box_goes_out_with_the_frozen_images_stamp(answer: str, code: int) -
 
 
 @pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize("pause", [0.0, 0.15])
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        ([GIVEN], 0),
+        ([REFUSED], 1),
+        ([FADING, REFUSED], 1),
+        ([REFUSED, GONE], 1),
+        ([REFUSED, GIVEN], 1),
+        ([FADING, GONE, GIVEN], 0),
+        ([DROPPED, GIVEN], 0),
+        ([REPLACED, GIVEN], 0),
+        ([REPLACED, REFUSED], 1),
+    ],
+)
+def test_only_a_new_target_or_a_refusal_is_an_answer(
+    answers: list[tuple[State, str, str]], code: int, pause: float
+) -> None:
+    desk = Desk(*answers, pause=pause)
+    desk.listen()
+    assert desk.run(lambda image: Box(20.0, 30.0, 40.0, 50.0)) == code
+
+
+@pytest.mark.usefixtures("graph")
+def test_the_trackers_own_words_are_understood(tmp_path: Path) -> None:
+    tracker = TrackerNode(load_tracker(tiny_model(tmp_path), "cpu"))
+    try:
+        assert Desk().run(lambda image: place(3), 10.0, tracker) == 0
+        first = tracker.session.follower.report().target
+        assert first
+        outside = Box(5000.0, 5000.0, 40.0, 40.0)
+        assert Desk().run(lambda image: outside, 10.0, tracker) == 1
+        assert tracker.session.follower.report().target == first
+    finally:
+        tracker.close()
+        tracker.destroy_node()
+
+
+@pytest.mark.usefixtures("graph")
 def test_without_a_tracker_it_says_where_it_looked() -> None:
     with pytest.raises(SiamkdError, match="no tracker listens on /tracker/init"):
         Desk().run(lambda image: Box(1, 1, 9, 9), timeout=0.5)
+
+
+@pytest.mark.usefixtures("graph")
+def test_no_box_goes_out_before_the_trackers_target_is_known() -> None:
+    desk = Desk(FADING, REFUSED)
+    desk.hear()
+    with pytest.raises(SiamkdError, match="no tracker speaks on /tracker/status"):
+        desk.run(lambda image: Box(1, 1, 9, 9), timeout=0.7)
+    assert not desk.boxes
 
 
 @pytest.mark.usefixtures("graph")
@@ -108,6 +191,60 @@ def test_a_tracker_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     desk.listen()
     with pytest.raises(SiamkdError, match="did not answer"):
         desk.run(lambda image: Box(1, 1, 9, 9))
+
+
+@pytest.fixture
+def display() -> Iterator[str]:
+    """A screen that nobody sees."""
+    if not has_windows():
+        pytest.skip("this OpenCV has no windows (opencv-python-headless)")
+    if not (shutil.which("Xvfb") and shutil.which("xdotool")):
+        pytest.skip("needs Xvfb and xdotool")
+    reading, writing = os.pipe()
+    options = ["-displayfd", str(writing), "-screen", "0", "800x600x24", "-noreset"]
+    server = subprocess.Popen(["Xvfb", *options], pass_fds=[writing], stderr=subprocess.DEVNULL)
+    os.close(writing)
+    with open(reading) as number:
+        yield f":{number.readline().strip()}"
+    server.terminate()
+    server.wait()
+
+
+@pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize(("ending", "code"), [("Return", 0), ("c", 2), ("Ctrl-C", -signal.SIGINT)])
+def test_in_a_real_window(
+    display: str, ending: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY", display)
+    desk = Desk(GIVEN)
+    desk.listen()
+    executor = SingleThreadedExecutor()
+    executor.add_node(desk.node)
+    command = NodeProcess("select_box", tmp_path / "log", timeout=60.0)
+
+    def user(*acts: str) -> str:
+        done = subprocess.run(["xdotool", *acts], capture_output=True, text=True)
+        executor.spin_once(timeout_sec=0.2)
+        return done.stdout.strip()
+
+    while not user("search", "--onlyvisible", "--name", "^drag a box"):
+        assert command.process.poll() is None, command.log
+    time.sleep(1.0)  # it must be painted, too
+    for act in ("mousemove 60 50", "mousedown 1", "mousemove 90 80", "mousemove 160 110"):
+        user(*act.split())
+    user("mouseup", "1")
+    if ending == "Ctrl-C":
+        command.process.send_signal(signal.SIGINT)
+    else:
+        user("key", ending)
+    while command.process.poll() is None:
+        executor.spin_once(timeout_sec=0.1)
+    executor.shutdown()
+    desk.node.destroy_node()
+    assert command.wait() == code, command.log
+    # where on the screen the picture is, is the window manager's
+    drawn = [box_from_detection(message)[2:] for message in desk.boxes]
+    assert drawn == ([(100.0, 60.0)] if code == 0 else [])
 
 
 def has_windows() -> bool:
@@ -142,14 +279,64 @@ def test_without_a_window_it_says_what_to_install(
     assert "Traceback" not in command.log
 
 
-def test_nothing_selected(monkeypatch: pytest.MonkeyPatch) -> None:
-    from siamkd_ros.select_box_node import select
+IMAGE = np.zeros((10, 10, 3), np.uint8)
 
+
+def test_nothing_selected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":1")
     monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
     monkeypatch.setattr(cv2, "selectROI", lambda *_, **__: (0, 0, 0, 0))
-    image = np.zeros((10, 10, 3), np.uint8)
     with pytest.raises(SiamkdError, match="nothing was selected"):
-        select(image)
+        select(IMAGE)
     monkeypatch.setattr(cv2, "selectROI", lambda *_, **__: (1, 2, 3, 4))
-    assert select(image) == Box(1.0, 2.0, 3.0, 4.0)
+    assert select(IMAGE) == Box(1.0, 2.0, 3.0, 4.0)
+
+
+def test_signals_end_the_window_and_are_pythons_again_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers = signal.SIGINT, signal.SIGTERM
+    before, inside = [signal.getsignal(number) for number in numbers], []
+
+    def opened(*_: Any, **__: Any) -> Any:
+        inside.extend(signal.getsignal(number) for number in numbers)
+        raise cv2.error("no window")
+
+    monkeypatch.setenv("DISPLAY", ":1")
+    monkeypatch.setattr(cv2, "selectROI", opened)
+    with pytest.raises(SiamkdError, match="cannot open a window"):
+        select(IMAGE)
+    assert inside == [signal.SIG_DFL] * 2
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [({"timeout": 0.0}, "0.1 to 3600"), ({"image_transport": "theora"}, "raw, compressed")],
+)
+def test_a_wrong_parameter_is_one_line_and_exit_code_2(
+    tmp_path: Path, parameters: dict[str, Any], says: str
+) -> None:
+    command = NodeProcess("select_box", tmp_path / "log", **parameters)
+    assert command.wait() == 2
+    (line,) = command.log.splitlines()
+    assert "FATAL" in line and says in line
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        (("--params-file", "nowhere.yaml"), "nowhere.yaml"),
+        (("-r", "bad"), "'-r bad'"),
+        (("-p", "use_sim_time:=abc"), "use_sim_time"),
+        (("-p", "qos_overrides./image.subscription.reliability:=maybe"), "qos_overrides: .*maybe"),
+    ],
+)
+def test_an_argument_that_ros_cannot_read_is_exit_code_2(
+    tmp_path: Path, argument: tuple[str, str], says: str
+) -> None:
+    """As a launch that starts crashed nodes again needs it."""
+    command = NodeProcess("select_box", tmp_path / "log", *argument)
+    assert command.wait() == 2
+    assert re.search(f"FATAL.*{says}", command.log)
+    assert "Traceback" not in command.log
