@@ -205,9 +205,9 @@ class Follower:
         try:
             if looked := self._catch_up(frame):
                 spent = time.monotonic() - began
-                text += (
-                    f" on an image {age:.2f} s old, caught up over {looked} images in {spent:.2f} s"
-                )
+                images = "image" if looked == 1 else "images"
+                text += f" on an image {age:.2f} s old, "
+                text += f"caught up over {looked} {images} in {spent:.2f} s"
         finally:  # a frame that fails does not take the target back
             self._changed(text)
 

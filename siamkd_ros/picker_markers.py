@@ -5,8 +5,8 @@ Facts of RViz 2's marker display (Humble, Jazzy) that this obeys: a texture is u
 a file's extension; every update of a textured marker lays another texture over those before, which
 darkens them, so the picture is deleted and added under another id; a marker that is deleted leaves
 its texture in memory, but an update frees the one before, so it is given one of a pixel first; a
-textured triangle is lit by a light that shines along (-1, 0, -1), so it must face +z, away from the
-camera, or it is dark; nothing is culled.
+textured triangle is lit by a light that shines the way the view looks, so it must face -z, where
+the camera is, or it is black; nothing is culled; a text's `scale.x` is the width of its spaces.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ WHITE = (1.0, 1.0, 1.0)
 CORNER = (0.2, 0.9, 1.0)
 GIVEN = (0.3, 1.0, 0.3)
 TRACKED = (1.0, 0.85, 0.25)
-# Corners of the plane, in the order that gives both triangles the normal +z, and their uv.
-TRIANGLES = (0, 1, 2, 0, 2, 3)
+# Corners of the plane, in the order that gives both triangles the normal -z, and their uv.
+TRIANGLES = (0, 2, 1, 0, 3, 2)
 UV = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 LINE = 0.004
 """Width of lines, and NEARER the gap between them and the plane, as shares of its distance."""
 NEARER = 0.004
 LETTER = 0.03
+SPACE = 0.3
+"""Width of a space, in heights of a letter: RViz's own is that of a letter a metre high."""
 PIXEL = np.zeros((1, 1, 3), np.uint8)
 
 
@@ -145,7 +147,7 @@ def _text(number: int, plane: Plane, text: str) -> Marker:
     x, y, z = plane.point((plane.camera.width / 2, float(plane.camera.height)), NEARER)
     position = marker.pose.position
     position.x, position.y, position.z = x, y + size * (1 + text.count("\n")), z
-    marker.scale.z = size
+    marker.scale.z, marker.scale.x = size, SPACE * size
     marker.text = text
     if not text:
         marker.action = Marker.DELETE

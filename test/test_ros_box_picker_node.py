@@ -234,8 +234,8 @@ def test_the_picture_is_a_plane_that_rviz_shows_bright_and_upright(rviz: Rviz) -
     assert marker.scale.x * marker.scale.y * marker.scale.z > 0
     points = np.array([(p.x, p.y, p.z) for p in marker.points])
     for a, b, c in points.reshape(2, 3, 3):
-        # RViz's light shines along (-1, 0, -1) and a triangle that faces away from it is dark
-        assert np.cross(b - a, c - a) @ (1, 0, 1) > 0
+        # RViz's light shines where the view looks, and a triangle that faces away from it is black
+        assert np.cross(b - a, c - a) @ (0, 0, 1) < 0
     top_left, bottom_right = rviz.on_plane(0, 0), rviz.on_plane(WIDTH, HEIGHT)
     assert top_left.x < 0 < bottom_right.x  # optical frame: x right, y down, z forward
     assert top_left.y < 0 < bottom_right.y

@@ -12,11 +12,11 @@ pytest.importorskip("visualization_msgs", reason="needs ROS 2's visualization_ms
 
 from marker_picture import View, draw_markers, view_from_rviz
 from ros_support import ROOT
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from siamkd_core.box import Box
 from siamkd_ros.camera_model import Camera
-from siamkd_ros.picker_markers import PlaneMarkers, encode_picture
+from siamkd_ros.picker_markers import PIXEL, PlaneMarkers, encode_picture
 from siamkd_ros.picture_plane import Plane
 
 WIDTH, HEIGHT = 640, 480
@@ -72,7 +72,7 @@ def test_a_picture_that_faces_away_from_the_light_is_dark() -> None:
     for first in (0, 3):
         for listed in (marker.points, marker.uv_coordinates):
             listed[first], listed[first + 1] = listed[first + 1], listed[first]
-    assert draw_markers([marker], BEHIND).max() < 80
+    assert draw_markers([marker], BEHIND).max() <= 9, "no more than the background"
 
 
 def test_lines_lie_on_the_pixels_that_they_mean() -> None:
@@ -86,6 +86,13 @@ def test_lines_lie_on_the_pixels_that_they_mean() -> None:
     assert columns.max() == pytest.approx(right, abs=4)
     assert rows.min() == pytest.approx(top, abs=4)
     assert rows.max() == pytest.approx(bottom, abs=4)
+
+
+def test_a_space_is_as_wide_as_a_space() -> None:
+    """Left to RViz it is as wide as a letter a metre high, and words lie outside of the window."""
+    array = PlaneMarkers().array("camera", plane(), encode_picture(PIXEL, 1, 50), text="a b")
+    (text,) = (marker for marker in added(array) if marker.type == Marker.TEXT_VIEW_FACING)
+    assert 0.2 * text.scale.z <= text.scale.x <= 0.6 * text.scale.z
 
 
 def test_the_shipped_view_shows_the_whole_plane() -> None:

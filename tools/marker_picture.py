@@ -1,7 +1,9 @@
 """The picture that RViz 2 draws of markers: its orbit camera, its light, its textured triangles.
 
 Only what `box_picker` sends is drawn: TRIANGLE_LIST with a texture, LINE_LIST, LINE_STRIP and
-TEXT_VIEW_FACING, in the fixed frame. The view is read from a .rviz file.
+TEXT_VIEW_FACING, in the fixed frame. The view is read from a .rviz file. Held against a window of
+RViz 2 (Jazzy): its light shines the way the view looks, what faces away from it is black, and the
+lines of a text begin below each other.
 """
 
 from __future__ import annotations
@@ -19,9 +21,6 @@ from numpy.typing import NDArray
 from siamkd_core.image import Image
 
 Floats = NDArray[np.float64]
-# RViz's one light shines along (-1, 0, -1); half of the material is ambient, under half a light.
-LIGHT = np.array([-1.0, 0.0, -1.0]) / math.sqrt(2)
-AMBIENT = 0.25
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -106,12 +105,12 @@ def _triangles(canvas: Image, marker: Any, matrix: Floats) -> None:
         corners = np.array([(p.x, p.y, p.z) for p in marker.points[first : first + 3]])
         uv = np.array([(c.u, c.v, 1.0) for c in marker.uv_coordinates[first : first + 3]])
         normal = np.cross(corners[1] - corners[0], corners[2] - corners[0])
-        lit = max(0.0, float(normal @ -LIGHT / np.linalg.norm(normal)))
+        lit = max(0.0, float(normal @ -matrix[2, :3] / np.linalg.norm(normal)))
         # (u, v, 1) to the point there, to the window; the texture's pixels to (u, v, 1)
         to_point = np.vstack([corners.T, np.ones(3)]) @ np.linalg.inv(uv.T)
         from_pixel = np.diag([1 / columns, 1 / rows, 1.0])
         picture = cv2.warpPerspective(
-            cv2.convertScaleAbs(texture, alpha=min(1.0, AMBIENT + lit)),
+            cv2.convertScaleAbs(texture, alpha=lit),
             matrix @ to_point @ from_pixel,
             (width, height),
             flags=cv2.INTER_AREA,
@@ -139,11 +138,12 @@ def _text(canvas: Image, marker: Any, matrix: Floats) -> None:
     letter = marker.scale.z * focal_length / float(depth[0])
     lines = str(marker.text).split("\n")
     scale = letter / 34
+    sizes = [cv2.getTextSize(line, FONT, scale, 1)[0] for line in lines]
     x, y = pixels[0]
+    x -= max(wide for wide, _ in sizes) / 2
     y -= letter * (len(lines) - 1) / 2
-    for line in lines:
-        (wide, high), _ = cv2.getTextSize(line, FONT, scale, 1)
-        origin = (round(x - wide / 2), round(y + high / 2))
+    for line, (_, high) in zip(lines, sizes, strict=True):
+        origin = (round(x), round(y + high / 2))
         cv2.putText(canvas, line, origin, FONT, scale, _colour(marker), 1, cv2.LINE_AA)
         y += letter
 

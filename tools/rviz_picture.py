@@ -147,6 +147,7 @@ def main() -> int:
                     child.check()
 
             rviz.wait("the tracker", lambda: "waiting for a target" in rviz.text(), check)
+            rviz.spin(1.0)  # the picker may have had images that the tracker has not
             show("1  the live picture")
             rviz.click(x / width, y / height)
             rviz.wait("the first corner", lambda: "the opposite corner" in rviz.text(), check)
