@@ -6,17 +6,17 @@ ros2 launch siamkd_ros tracker.launch.py image:=/camera/image_raw rviz:=true
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import (
     DeclareLaunchArgument,
+    EmitEvent,
     OpaqueFunction,
     RegisterEventHandler,
-    TimerAction,
 )
 from launch.event_handlers import OnProcessExit
-from launch.events.process import ProcessExited
+from launch.events import matches_action
+from launch.events.process import ProcessExited, ShutdownProcess
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
@@ -175,12 +175,20 @@ def nodes(context: LaunchContext) -> list[Action]:
     clock = {"use_sim_time": flag("use_sim_time")}
     autostart = {"autostart": flag("autostart")} if value("autostart") else {}
     shared = [value("params_file"), clock, given("image_transport")]
-    own = [*shared, given("model", "backend", "device") | autostart]
-
-    def tracker() -> Node:
-        return Node(executable="tracker", name="tracker", parameters=own, **common)
-
-    started: list[Action] = kept_alive(tracker) if flag("respawn") else [tracker()]
+    tracker = Node(
+        executable="tracker",
+        name="tracker",
+        parameters=[
+            *shared,
+            given("model", "backend", "device") | autostart,
+        ],
+        respawn=flag("respawn"),
+        respawn_delay=RESPAWN_DELAY,
+        **common,
+    )
+    started: list[Action] = [tracker]
+    if flag("respawn"):
+        started.insert(0, given_up(tracker))
     if flag("rviz"):
         frame = value("optical_frame")
         picker = [*shared, {"frame_id": frame}]
@@ -200,17 +208,17 @@ def nodes(context: LaunchContext) -> list[Action]:
     return started
 
 
-def kept_alive(make: Callable[[], Node]) -> list[Action]:
-    """A node that is started again if it dies. Launch's own respawn does not ask why it ended, and
+def given_up(node: Node) -> Action:
+    """Let a node that ended itself stay so: launch's respawn does not ask why a process ended, and
     starts one with a wrong parameter over and over."""
-    node = make()
 
-    def again(event: ProcessExited, context: LaunchContext) -> list[Action] | None:
-        if context.is_shutdown or event.returncode in (ENDED, MISTAKEN):
+    def ended(event: ProcessExited, context: LaunchContext) -> Action | None:
+        if event.returncode not in (ENDED, MISTAKEN):
             return None
-        return [TimerAction(period=RESPAWN_DELAY, actions=kept_alive(make))]
+        # within the delay, this keeps it from being started
+        return EmitEvent(event=ShutdownProcess(process_matcher=matches_action(node)))
 
-    return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=again)), node]
+    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))
 
 
 def check_rviz() -> None:
