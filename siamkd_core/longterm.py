@@ -6,6 +6,7 @@ image it comes back. One look an image once it is not tracked, so that costs no 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -122,7 +123,8 @@ class LongTermTracker:
             elapsed: seconds of video since the image before.
         """
         self._presence.config, self.score = self.config, 0.0
-        self._presence.update(0.0, elapsed)
+        # below every threshold, one of 0 too
+        self._presence.update(math.nan, elapsed)
 
     def learn(self) -> float:
         """As :meth:`siamkd_core.tracker.Tracker.learn`; the seconds that it took."""

@@ -192,24 +192,24 @@ class Follower:
             self.refuse(Rejected("unusable", str(error)))
             return
         except Exception as error:  # whoever gave the box must hear that it is not followed
-            self._fail(error)
-            self.refuse(Rejected("failed", f"the tracker could not start on it: {error}"))
+            why = self._fail(error)
+            self.refuse(Rejected("failed", f"the tracker could not start on it: {why}"))
             return
         self._starts += 1
         self._target, self._label = f"{self._run}-{self._starts}", start.label
         self._size, self._before = size, frame
-        text, began = f"target {self._target} given", time.monotonic()
+        began = time.monotonic()
+        told = [f"target {self._target} given on an image {began - frame.arrived:.2f} s old"]
         if start.stamp and frame.stamp != start.stamp:
-            text += f" on the nearest image, {abs(frame.stamp - start.stamp) / SECOND:.2f} s away,"
-        age = began - frame.arrived
+            away = abs(frame.stamp - start.stamp) / SECOND
+            told.append(f"the nearest, {away:.2f} s away")
         try:
             if looked := self._catch_up(frame):
-                spent = time.monotonic() - began
                 images = "image" if looked == 1 else "images"
-                text += f" on an image {age:.2f} s old, "
-                text += f"caught up over {looked} {images} in {spent:.2f} s"
+                spent = time.monotonic() - began
+                told.append(f"caught up over {looked} {images} in {spent:.2f} s")
         finally:  # a frame that fails does not take the target back
-            self._changed(text)
+            self._changed(", ".join(told))
 
     def _is_stale(self, frame: Frame, start: Start) -> bool:
         """Whether a box for the newest image found one of a camera that has stopped since."""
@@ -267,7 +267,10 @@ class Follower:
             self._publish(frame, track, began)
         # nobody waits for it
         if track is not None:
-            self._statistics.timed({"adapt": self._tracker.learn()})
+            try:
+                self._statistics.timed({"adapt": self._tracker.learn()})
+            except Exception as error:  # the target was found all the same
+                self._fail(error)
 
     def _publish(self, frame: Frame, track: Track | None, began: float) -> None:
         """Publish what was found in a frame that was begun with at ``began``."""
@@ -295,21 +298,20 @@ class Follower:
         if not self._tracker.initialised:
             return None
         decoded = time.monotonic()
-        state = self._tracker.state
+        state, track, why = self._tracker.state, None, ""
         self._tracker.config = self._parameters().presence
         try:
             track = self._tracker.find(image, self._elapsed(frame))
         except ImageError as error:
             raise Rejected("unusable", str(error)) from error
         except Exception as error:  # a network gone wrong sees nothing: that must not be silence
-            self._fail(error)
-            track = None
+            why = f", the tracker failed: {self._fail(error)}"
             self._tracker.miss(self._elapsed(frame))
         self._before = frame
         self._statistics.timed({"decode": decoded - began, **(track.seconds if track else {})})
         if self._tracker.state is not state:
             unseen = f"last seen {self._tracker.unseen:.1f} s ago"
-            self._changed(f"score {self._tracker.score:.2f}, {unseen}")
+            self._changed(f"score {self._tracker.score:.2f}, {unseen}{why}")
         return track
 
     def _elapsed(self, frame: Frame) -> float:
@@ -339,9 +341,11 @@ class Follower:
         self._target, self._label, self._before = "", "", None
         self._changed(reason)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> str:
+        """Count and log what nobody foresaw; its first line."""
         self._statistics.count("errors")
         self._outputs.failed(error)
+        return str(error).strip().partition("\n")[0] or repr(error)
 
     def _reject(self, error: Rejected) -> None:
         self._statistics.reject(error.reason)

@@ -39,5 +39,8 @@ def subscribe_image(node: Any, transport: str, callback: Callable[[Any], None]) 
             event_callbacks=warn_incompatible(topic, node.get_logger().warning),
             qos_overriding_options=overridable(),
         )
-    except RuntimeError as error:  # rclpy's own errors are such, too
+    # rclpy's own errors are RuntimeErrors, too
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        if not node.context.ok():  # a signal came
+            raise
         raise ConfigError(f"cannot subscribe {topic} with these qos_overrides: {error}") from error

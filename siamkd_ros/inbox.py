@@ -90,9 +90,10 @@ class Inbox:
 
     @property
     def ends_the_target(self) -> bool:
-        """Whether an order waits after which the present target is no longer followed."""
+        """Whether an order waits after which no target is followed; a new box, which may be
+        refused, is none."""
         return any(
-            isinstance(order, Start | Drop) or (isinstance(order, Enable) and not order.enabled)
+            isinstance(order, Drop) or (isinstance(order, Enable) and not order.enabled)
             for order in self._orders
         )
 

@@ -4,9 +4,10 @@ Facts of RViz 2's marker display (Humble, Jazzy) that this obeys: a texture is u
 `texture_resource` starts with `embedded://` and there is one uv coordinate a point; its `format` is
 a file's extension; every update of a textured marker lays another texture over those before, which
 darkens them, so the picture is deleted and added under another id; a marker that is deleted leaves
-its texture in memory, but an update frees the one before, so it is given one of a pixel first; a
-textured triangle is lit by a light that shines the way the view looks, so it must face -z, where
-the camera is, or it is black; nothing is culled; a text's `scale.x` is the width of its spaces.
+its texture in memory, but an update frees the one before, so it is given one of a pixel first; two
+markers of one id in an array are an error, so that takes three ids, in turn; a textured triangle is
+lit by a light that shines the way the view looks, so it must face -z, where the camera is, or it is
+black; nothing is culled; a text's `scale.x` is the width of its spaces.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ LETTER = 0.03
 SPACE = 0.3
 """Width of a space, in heights of a letter: RViz's own is that of a letter a metre high."""
 PIXEL = np.zeros((1, 1, 3), np.uint8)
+TINY = 1e-6
+"""Scale of a plane that is not to be seen; RViz warns of 0."""
 
 
 def encode_picture(image: Image, max_width: int, quality: int) -> bytes:
@@ -63,10 +66,10 @@ def encode_picture(image: Image, max_width: int, quality: int) -> bytes:
 
 class PlaneMarkers:
     """Makes whole MarkerArrays: each one says everything, so a display that comes late or misses
-    one shows the right thing."""
+    one shows the right thing at the latest with the next."""
 
     def __init__(self) -> None:
-        self._id = 0
+        self._turn = 0
         self._pixel = encode_picture(PIXEL, 1, 50)
 
     def array(
@@ -96,11 +99,12 @@ class PlaneMarkers:
         if first is not None:
             u, v = first
             guides = [(0.0, v), (width, v), (u, 0.0), (u, height)]
-        before, self._id = self._id, 1 - self._id
+        oldest, before, now = ((self._turn + k) % 3 for k in range(3))
+        self._turn = before
         markers = [
-            _picture(before, plane, self._pixel),
-            Marker(ns=PICTURE, id=before, action=Marker.DELETE),
-            _picture(self._id, plane, jpeg),
+            Marker(ns=PICTURE, id=oldest, action=Marker.DELETE),
+            _picture(before, plane, self._pixel, TINY),
+            _picture(now, plane, jpeg),
             _lines(0, plane, Marker.LINE_LIST, guides, CORNER),
             _lines(1, plane, Marker.LINE_STRIP, _outline(given), GIVEN),
             _lines(2, plane, Marker.LINE_STRIP, _outline(tracked), TRACKED),
@@ -111,9 +115,9 @@ class PlaneMarkers:
         return MarkerArray(markers=markers)
 
 
-def _picture(number: int, plane: Plane, jpeg: bytes) -> Marker:
+def _picture(number: int, plane: Plane, jpeg: bytes, scale: float = 1.0) -> Marker:
     marker = _marker(PICTURE, number, Marker.TRIANGLE_LIST, WHITE)
-    marker.scale.x = marker.scale.y = marker.scale.z = 1.0
+    marker.scale.x = marker.scale.y = marker.scale.z = scale
     corners = plane.corners()
     marker.points = [_point(corners[n]) for n in TRIANGLES]
     marker.uv_coordinates = [UVCoordinate(u=UV[n][0], v=UV[n][1]) for n in TRIANGLES]

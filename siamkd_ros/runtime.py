@@ -20,6 +20,8 @@ from siamkd_core.errors import SiamkdError
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MEGABYTE = 1 << 20
+UNREADABLE = "Couldn't parse"
+"""In rcl's words about arguments and files of parameters that it cannot read."""
 
 
 class Closable(Protocol):
@@ -58,13 +60,16 @@ def return_memory() -> None:
         return  # not glibc
 
 
-def run(make_node: Callable[[], Any], args: list[str] | None = None) -> int:
+def run(make_node: Callable[[], Any], args: list[str] | None = None, interrupted: int = 0) -> int:
     """Make a node, spin it until Ctrl-C, SIGTERM or the end of its work, and close it.
 
     A node ends its own work by `SystemExit` out of a callback.
 
+    Args:
+        interrupted: exit code after Ctrl-C or SIGTERM.
+
     Returns:
-        the process's exit code: 0, or 2 for what the user must change.
+        the process's exit code: 2 for what the user must change, 1 where ROS does not start.
     """
     keep_image_memory()
     # Under a launch two SIGINTs arrive, and the second would interrupt the shutdown. rclpy's own
@@ -72,9 +77,9 @@ def run(make_node: Callable[[], Any], args: list[str] | None = None) -> int:
     _handle(lambda *_: None)
     try:
         rclpy.init(args=args)
-    except Exception as error:  # RCLError, which has no public name; it is about the arguments
-        get_logger("siamkd_ros").fatal(f"cannot start with these arguments: {error}")
-        return 2
+    except Exception as error:  # RCLError, which has no public name, and says why in words alone
+        get_logger("siamkd_ros").fatal(f"cannot start: {error}")
+        return 2 if UNREADABLE in str(error) else 1
     node = None
     try:
         # before the node: after a signal while that loads its model, none could be made
@@ -100,7 +105,7 @@ def run(make_node: Callable[[], Any], args: list[str] | None = None) -> int:
         rclpy.try_shutdown()
         # a leaving interpreter gives every other handler up, and the next signal would be its death
         _handle(signal.SIG_IGN)
-    return 0
+    return interrupted
 
 
 def _handle(handler: Any) -> None:
@@ -108,9 +113,9 @@ def _handle(handler: Any) -> None:
         signal.signal(number, handler)
 
 
-def main_exit(make_node: Callable[[], Any]) -> None:
+def main_exit(make_node: Callable[[], Any], interrupted: int = 0) -> None:
     """`run` as a console script."""
-    code = run(make_node)
+    code = run(make_node, interrupted=interrupted)
     # All is closed. What Python does on top, object by object of PyTorch, takes half a second of a
     # processor: on a busy machine more than a launch waits before it kills.
     sys.stdout.flush()

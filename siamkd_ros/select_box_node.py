@@ -46,6 +46,8 @@ SETTLE = 0.3
 ANSWER = 5.0
 """Seconds that the tracker has to answer."""
 SIGNALS = signal.SIGINT, signal.SIGTERM
+INTERRUPTED = 130
+"""Exit code after a signal, a shell's for Ctrl-C: no target was given."""
 REFUSED = "box refused"
 """How the tracker's reason begins when it does not take a box."""
 
@@ -195,7 +197,7 @@ def _every_status() -> QoSProfile:
 
 
 def main() -> None:
-    main_exit(SelectBoxNode)
+    main_exit(SelectBoxNode, INTERRUPTED)
 
 
 if __name__ == "__main__":

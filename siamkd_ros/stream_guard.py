@@ -60,7 +60,8 @@ class StreamGuard:
         Raises:
             Rejected: `out_of_order` or `other_size`.
         """
-        ahead = stamp > now + FUTURE
+        # at 0, our clock has not begun
+        ahead = now == 0 or stamp > now + FUTURE
         if self._jumped_back(stamp, ahead):
             self.reset()
             self.size = size

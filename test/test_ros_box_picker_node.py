@@ -106,7 +106,9 @@ class Rviz(Observer):
 
     @property
     def picture(self) -> Marker:
-        (found,) = (m for (ns, _), m in self.scene.items() if ns == "picture")
+        planes = [m for (ns, _), m in self.scene.items() if ns == "picture"]
+        (found,) = (m for m in planes if m.scale.x == 1)
+        assert all(pixels(m) == 1 and m.scale.x < 1e-3 for m in planes if m is not found)
         return found
 
     def number(self) -> int:
@@ -150,6 +152,8 @@ class Rviz(Observer):
 
     def _on_markers(self, message: MarkerArray) -> None:
         self.arrays.append(message)
+        ids = [(marker.ns, marker.id) for marker in message.markers]
+        assert len(set(ids)) == len(ids), "RViz takes two markers of one id for an error"
         for marker in message.markers:
             key = (marker.ns, marker.id)
             if marker.action == Marker.ADD:

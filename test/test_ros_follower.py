@@ -133,7 +133,7 @@ def test_a_target_is_announced_though_catching_up_fails(rig: Rig) -> None:
     assert rig.targets[-1][2] == announced.target
 
 
-@pytest.mark.parametrize("order", [Drop("now"), Enable(False), Start(BOX, 0, "cat", 1.0)])
+@pytest.mark.parametrize("order", [Drop("now"), Enable(False)])
 def test_catching_up_stops_for_an_order_that_ends_the_target(rig: Rig, order: Order) -> None:
     rig.feed(10)
     rig.inbox.put_order(order)
@@ -141,9 +141,10 @@ def test_catching_up_stops_for_an_order_that_ends_the_target(rig: Rig, order: Or
     assert rig.tracker.values == [1]
 
 
-def test_catching_up_goes_on_for_an_order_that_changes_nothing(rig: Rig) -> None:
+@pytest.mark.parametrize("order", [Enable(True), Start(BOX, 1, "cat", 1.0)])
+def test_catching_up_goes_on_for_an_order_that_may_change_nothing(rig: Rig, order: Order) -> None:
     rig.feed(10)
-    rig.inbox.put_order(Enable(True))
+    rig.inbox.put_order(order)
     rig.start(stamp=1 / RATE)
     assert rig.tracker.values == list(range(1, 11))
 
@@ -161,10 +162,34 @@ def test_a_box_on_a_lost_image_starts_on_the_nearest_if_that_is_near(rig: Rig) -
         rig.feed(seconds=seconds)
     rig.start(stamp=1.13)
     assert rig.tracker.values == [2, 3]
-    assert "on the nearest image, 0.03 s away" in reason(rig)
+    assert re.search(r"s old, the nearest, 0\.03 s away, caught up over 1 image in", reason(rig))
     rig.start(stamp=2.6)
     assert rig.refused == ["box_frame_missing"]
     assert "did not arrive, and the nearest is 0.40 s away" in reason(rig)
+
+
+def test_a_tracker_that_fails_is_not_believed_by_any_threshold() -> None:
+    rig = Rig(uncertain_score=0.0, tracking_score=0.0)
+    rig.feed()
+    rig.start()
+    rig.tracker.fails = MemoryError()
+    rig.feed(60)
+    assert rig.state is State.LOST
+    assert "the tracker failed: MemoryError()" in reason(rig)
+
+
+def test_an_error_while_learning_does_not_end_catching_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.feed(5)
+
+    def fails() -> float:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(rig.tracker, "learn", fails)
+    rig.start(stamp=2 / RATE)
+    assert rig.tracker.values == [2, 3, 4, 5]
+    assert [str(error) for error in rig.errors] == ["no memory"] * 3
 
 
 def test_a_tracker_that_fails_at_a_box_refuses_it_and_keeps_the_target(
@@ -191,6 +216,7 @@ def test_a_tracker_that_fails_in_an_image_has_not_seen_the_target(rig: Rig) -> N
     rig.start()
     rig.tracker.fails = SiamkdError("a response that is not a number")
     rig.feed(60)  # two seconds
+    assert "the tracker failed: a response that is not a number" in reason(rig)
     assert shown(rig) == [False] * 61, "silence would say that the node is dead"
     assert rig.state is State.LOST and rig.follower.report().score == 0
     assert rig.statistics.snapshot(0.0).errors == 60

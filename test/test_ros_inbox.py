@@ -38,7 +38,7 @@ def test_orders_keep_their_sequence_and_only_the_newest_of_a_kind() -> None:
 
 @pytest.mark.parametrize(
     ("order", "ends"),
-    [(start(1), True), (Drop("a"), True), (Enable(False), True), (Enable(True), False)],
+    [(start(1), False), (Drop("a"), True), (Enable(False), True), (Enable(True), False)],
 )
 def test_which_orders_end_the_target(order: Order, ends: bool) -> None:
     inbox = Inbox()

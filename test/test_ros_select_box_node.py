@@ -18,7 +18,17 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
-from ros_support import NodeProcess, image_message, nanoseconds, place, rclpy, scene, tiny_model
+from rclpy.signals import SignalHandlerOptions, get_current_signal_handlers_options
+from ros_support import (
+    PATIENCE,
+    NodeProcess,
+    image_message,
+    nanoseconds,
+    place,
+    rclpy,
+    scene,
+    tiny_model,
+)
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D
 
@@ -180,7 +190,7 @@ def test_no_box_goes_out_before_the_trackers_target_is_known() -> None:
     desk = Desk(FADING, REFUSED)
     desk.hear()
     with pytest.raises(SiamkdError, match="no tracker speaks on /tracker/status"):
-        desk.run(lambda image: Box(1, 1, 9, 9), timeout=0.7)
+        desk.run(lambda image: Box(1, 1, 9, 9), timeout=3.0)
     assert not desk.boxes
 
 
@@ -292,9 +302,12 @@ def test_nothing_selected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert select(IMAGE) == Box(1.0, 2.0, 3.0, 4.0)
 
 
-def test_signals_end_the_window_and_are_pythons_again_after_it(
+@pytest.mark.usefixtures("graph")
+def test_signals_end_the_window_and_are_rclpys_again_after_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    ours = get_current_signal_handlers_options()
+    assert ours != SignalHandlerOptions.NO
     numbers = signal.SIGINT, signal.SIGTERM
     before, inside = [signal.getsignal(number) for number in numbers], []
 
@@ -308,6 +321,24 @@ def test_signals_end_the_window_and_are_pythons_again_after_it(
         select(IMAGE)
     assert inside == [signal.SIG_DFL] * 2
     assert [signal.getsignal(number) for number in numbers] == before
+    assert get_current_signal_handlers_options() == ours
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_there_is_a_box_is_no_success(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command = NodeProcess("select_box", tmp_path / "log", timeout=PATIENCE)
+    # its parameters are declared: it waits for an image
+    rclpy.init()
+    node = rclpy.create_node("waits")
+    while "select_box" not in node.get_node_names():
+        assert command.process.poll() is None, command.log
+        time.sleep(0.05)
+    node.destroy_node()
+    rclpy.shutdown()
+    time.sleep(0.5)
+    assert command.stop(number) == 130, command.log
 
 
 @pytest.mark.parametrize(
@@ -330,6 +361,7 @@ def test_a_wrong_parameter_is_one_line_and_exit_code_2(
         (("-r", "bad"), "'-r bad'"),
         (("-p", "use_sim_time:=abc"), "use_sim_time"),
         (("-p", "qos_overrides./image.subscription.reliability:=maybe"), "qos_overrides: .*maybe"),
+        (("-p", "qos_overrides./image.subscription.depth:=99999999999"), "qos_overrides: "),
     ],
 )
 def test_an_argument_that_ros_cannot_read_is_exit_code_2(

@@ -22,6 +22,8 @@ from siamkd_core.image import Image
 
 Floats = NDArray[np.float64]
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+VISIBLE = 1e-3
+"""Scale below which a plane is not to be seen."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def _triangles(canvas: Image, marker: Any, matrix: Floats) -> None:
     texture = cv2.imdecode(np.frombuffer(marker.texture.data, np.uint8), cv2.IMREAD_COLOR)
     if texture is None:
         raise ValueError("the marker's texture is no picture")
+    if marker.scale.x < VISIBLE:
+        return
     rows, columns = texture.shape[:2]
     height, width = canvas.shape[:2]
     for first in range(0, len(marker.points), 3):

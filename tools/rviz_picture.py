@@ -90,7 +90,8 @@ class Rviz:
         """Click at a place of the picture, 0 to 1 in both directions."""
         from geometry_msgs.msg import PointStamped
 
-        (picture,) = (marker for (name, _), marker in self.scene.items() if name == "picture")
+        planes = (marker for (name, _), marker in self.scene.items() if name == "picture")
+        (picture,) = (marker for marker in planes if marker.scale.x == 1)
         corners = {
             (round(uv.u), round(uv.v)): point
             for uv, point in zip(picture.uv_coordinates, picture.points, strict=True)
