@@ -14,8 +14,10 @@ from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 LATE = 0.3
 """Seconds that a box may be drawn late: well within the ring at 60 Hz."""
-FAR = 60 * SECOND
-"""Nanoseconds by which a stamp is old or ahead."""
+AHEAD = 60 * SECOND
+AGO = 7 * 24 * 3600 * SECOND
+"""Nanoseconds by which a stamp is ahead or old; the latter longer ago than all gaps together, as in
+a gap an image has not arrived, which is told otherwise."""
 BAD = {
     "tiny": "under one pixel",
     "not finite": "not finite",
@@ -59,7 +61,7 @@ def make_box(
         elif fault == "outside":
             values[0] = -500.0
         else:
-            stamp = frame.stamp + (FAR if fault == "future" else -FAR)
+            stamp = frame.stamp + (AHEAD if fault == "future" else -AGO)
     message = Detection2D()
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, SECOND)
     centre = message.bbox.center.position
