@@ -23,17 +23,20 @@ pytest.importorskip("launch_ros", reason="needs ROS 2's launch_ros (apt, not a w
 
 TRACKER, DEMO = (ROOT / f"launch/{name}.launch.py" for name in ("tracker", "demo"))
 RUN = """
+import os
 import sys
 from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
+from launch.actions import GroupAction, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 file, *arguments = sys.argv[1:]
 source = PythonLaunchDescriptionSource(file)
 pairs = [argument.split(":=", 1) for argument in arguments]
+included = IncludeLaunchDescription(source, launch_arguments=pairs)
+if scope := os.environ.get("SCOPE"):
+    from launch_ros.actions import PushRosNamespace
+    included = GroupAction([PushRosNamespace(scope), included])
 service = LaunchService()
-service.include_launch_description(
-    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=pairs)])
-)
+service.include_launch_description(LaunchDescription([included]))
 sys.exit(service.run())
 """
 
@@ -170,7 +173,9 @@ def test_a_tracker_with_a_wrong_model_is_not_started_again(tmp_path: Path) -> No
 def test_a_tracker_that_dies_is_started_again_and_a_launch_that_ends_ends_it(
     observer: Observer, tmp_path: Path
 ) -> None:
-    process = launched(TRACKER, tmp_path, namespace="robot", params_file=parameters_file(tmp_path))
+    """In the namespace of the group that the launch file was included in."""
+    scope = {"SCOPE": "robot"}
+    process = launched(TRACKER, tmp_path, scope, params_file=parameters_file(tmp_path))
     output = tmp_path / "output"
     try:
         observer.wait_for(lambda: observer.statuses, "the tracker", 2 * PATIENCE)
