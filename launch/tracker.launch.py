@@ -104,8 +104,8 @@ ARGUMENTS = (
         "respawn",
         default_value="true",
         choices=TRUTH,
-        description="Start the tracker again, two seconds later, if it dies (not for a mistake in "
-        "its parameters).",
+        description="Start the tracker again, two seconds later, if it dies; not if it was told to "
+        "end, or for a mistake in its parameters.",
     ),
     DeclareLaunchArgument(
         "log_level",

@@ -33,3 +33,8 @@ class DivergedError(SiamkdError):
 
 class ShapeError(SiamkdError):
     """A student's shape that cannot be, or cannot be trained."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of anybody's says, in a line; its kind where it says nothing."""
+    return str(error).strip().partition("\n")[0] or repr(error)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from siamkd_core.errors import ImageError
+from siamkd_core.errors import ImageError, first_line
 from siamkd_core.image import Image
 from siamkd_core.longterm import LongTermTracker, ShortTermTracker
 from siamkd_core.presence import State
@@ -24,7 +24,7 @@ from siamkd_ros.diagnostics import Report
 from siamkd_ros.frame import SECOND, Frame, FrameRing
 from siamkd_ros.inbox import Drop, Enable, GaveWay, Inbox, Order, Start
 from siamkd_ros.parameters import TrackerParameters
-from siamkd_ros.rejected import REPLACED, Rejected
+from siamkd_ros.rejected import REFUSED, REPLACED, Rejected
 from siamkd_ros.statistics import Statistics
 
 # A box on an old frame is caught up within this time, skipping frames if it must.
@@ -136,7 +136,7 @@ class Follower:
         """
         self._reject(error)
         with self._announcing:
-            self._outputs.status(replace(self.report(), reason=f"box refused: {error}"))
+            self._outputs.status(replace(self.report(), reason=f"{REFUSED}: {error}"))
 
     def _obey(self, order: Order) -> None:
         if isinstance(order, Drop):
@@ -345,7 +345,7 @@ class Follower:
         """Count and log what nobody foresaw; its first line."""
         self._statistics.count("errors")
         self._outputs.failed(error)
-        return str(error).strip().partition("\n")[0] or repr(error)
+        return first_line(error)
 
     def _reject(self, error: Rejected) -> None:
         self._statistics.reject(error.reason)

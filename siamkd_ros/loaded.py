@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from siamkd_core.box import Box
+from siamkd_core.errors import first_line
 from siamkd_core.fallback import FallbackTracker, is_device_error
 from siamkd_core.longterm import ShortTermTracker
 from siamkd_core.tracker import Tracker, load_tracker
@@ -61,7 +62,7 @@ class LoadedModel:
             return tracker
 
         def told(error: Exception) -> None:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            reason = first_line(error)
             self.warning = f"the device failed, so the model runs on the CPU now: {reason}"
             self._warn(self.warning)
 

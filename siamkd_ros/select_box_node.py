@@ -29,7 +29,7 @@ from rclpy.signals import (
 from vision_msgs.msg import Detection2D
 
 from siamkd_core.box import Box
-from siamkd_core.errors import SiamkdError
+from siamkd_core.errors import SiamkdError, first_line
 from siamkd_core.image import Image
 from siamkd_ros.any_image import decode_image
 from siamkd_ros.boxes import write_box
@@ -37,7 +37,7 @@ from siamkd_ros.image_topic import image_topic, subscribe_image
 from siamkd_ros.parameter_spec import declare
 from siamkd_ros.parameters import SelectParameters
 from siamkd_ros.qos import describe_publishers, latched
-from siamkd_ros.rejected import REPLACED, Rejected
+from siamkd_ros.rejected import REFUSED, REPLACED, Rejected
 from siamkd_ros.runtime import main_exit
 
 TITLE = "drag a box around the target, then Enter; c cancels"
@@ -45,11 +45,12 @@ POLL = 0.05
 SETTLE = 0.3
 ANSWER = 5.0
 """Seconds that the tracker has to answer."""
+RESEND = 2.0
+"""Seconds until the box is sent again: a tracker that we know need not know us yet. To one that
+still waits for the box's image, it is the same box."""
 SIGNALS = signal.SIGINT, signal.SIGTERM
 INTERRUPTED = 130
 """Exit code after a signal, a shell's for Ctrl-C: no target was given."""
-REFUSED = "box refused"
-"""How the tracker's reason begins when it does not take a box."""
 
 
 def select(image: Image) -> Box:
@@ -74,7 +75,7 @@ def select(image: Image) -> Box:
         raise SiamkdError(
             "this OpenCV cannot open a window (opencv-python-headless has none): install "
             "python3-opencv by apt, or opencv-python in place of opencv-python-headless; or use "
-            f"RViz (rviz:=true). OpenCV says: {str(error).strip().splitlines()[0]}"
+            f"RViz (rviz:=true). OpenCV says: {first_line(error)}"
         ) from error
     box = Box(*map(float, found))
     if box.w < 1 or box.h < 1:
@@ -161,14 +162,16 @@ class SelectBoxNode(Node):
         self._answer = ""
         message = Detection2D(header=header)
         write_box(message.bbox, box)
-        self._boxes.publish(message)
         self.get_logger().info(
             f"box {box.x:g},{box.y:g},{box.w:g},{box.h:g} sent to {self._boxes.topic_name}"
         )
-        patience = time.monotonic() + ANSWER
+        patience, due = time.monotonic() + ANSWER, 0.0
         while not self._answer:
-            if time.monotonic() > patience:
+            if (now := time.monotonic()) > patience:
                 raise SiamkdError(f"the tracker did not answer within {ANSWER:g} s")
+            if now > due:
+                self._boxes.publish(message)
+                due = now + RESEND
             yield
         self.get_logger().info(f"the tracker: {self._answer}")
         raise SystemExit(int(self._refused))

@@ -64,9 +64,11 @@ class Desk:
     Args:
         answers: what the tracker says once it has a box.
         pause: between the answers, seconds; 0: all in one breath.
+        deaf: boxes that get no answer.
     """
 
-    def __init__(self, *answers: tuple[State, str, str], pause: float = 0.0) -> None:
+    def __init__(self, *answers: tuple[State, str, str], pause: float = 0.0, deaf: int = 0) -> None:
+        self.deaf = deaf
         self.node = rclpy.create_node("desk")
         self.images = self.node.create_publisher(Image, "image", 5)
         self.status = self.node.create_publisher(DiagnosticStatus, "tracker/status", latched())
@@ -104,6 +106,8 @@ class Desk:
 
     def _on_box(self, message: Detection2D) -> None:
         self.boxes.append(message)
+        if len(self.boxes) <= self.deaf:
+            return
         if self.pause:
             self.node.create_timer(self.pause, self._answer)
         while self.answers and not self.pause:
@@ -162,6 +166,16 @@ def test_only_a_new_target_or_a_refusal_is_an_answer(
     desk = Desk(*answers, pause=pause)
     desk.listen()
     assert desk.run(lambda image: Box(20.0, 30.0, 40.0, 50.0)) == code
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_box_that_was_lost_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("siamkd_ros.select_box_node.RESEND", 0.5)
+    desk = Desk(GIVEN, deaf=1)
+    desk.listen()
+    assert desk.run(lambda image: Box(20.0, 30.0, 40.0, 50.0)) == 0
+    first, second = desk.boxes
+    assert first == second
 
 
 @pytest.mark.usefixtures("graph")
