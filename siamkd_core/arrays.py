@@ -31,6 +31,13 @@ def device_of(array: Array) -> torch.device | None:
     return array.device if isinstance(array, Tensor) else None
 
 
+def clip(value: Scalar, least: float, greatest: float) -> Scalar:
+    """The value within limits; of two that leave no room, the greatest."""
+    if isinstance(value, Tensor):
+        return value.clamp(least, greatest)
+    return min(max(value, least), greatest)
+
+
 def constant(values: NDArray[np.float64], device: torch.device | None) -> Array:
     """These values beside the arrays they are used with: a tensor on the device, or as they are."""
     if device is None:

@@ -7,25 +7,33 @@ geometry: Bertinetto et al., "Fully-Convolutional Siamese Networks for Object Tr
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from siamkd_core.arrays import Array, Scalar, constant, device_of, library
 from siamkd_core.image import Image
 
 CONTEXT = 0.5
 """Share of (w + h) that is added to each side of the target before the square is taken."""
 
 
-def exemplar_side(w: float, h: float, context: float = CONTEXT) -> float:
+def exemplar_side(w: Scalar, h: Scalar, context: float = CONTEXT) -> Scalar:
     """Side in image pixels of the square that becomes the exemplar.
 
     ``s^2 = (w + p)(h + p)`` with ``p = context * (w + h)`` (SiamFC, section 2.4).
+
+    Args:
+        w, h: of the target, floats, or tensors without dimensions; then the side is one too.
+        context: see :data:`CONTEXT`.
     """
     pad = context * (w + h)
-    return math.sqrt((w + pad) * (h + pad))
+    area = (w + pad) * (h + pad)
+    return torch.sqrt(area) if library(area) is torch else math.sqrt(area)
 
 
 def mean_colour(image: Image) -> NDArray[np.float64]:
@@ -38,12 +46,13 @@ class Square(NamedTuple):
 
     Attributes:
         cx, cy, side: its centre and side, pixels, edge convention of :mod:`siamkd_core.box`.
+            Floats, or tensors without dimensions where it is known to their device alone.
         turn: radians by which it is turned about its centre, from x towards y (clockwise as seen).
     """
 
-    cx: float
-    cy: float
-    side: float
+    cx: Scalar
+    cy: Scalar
+    side: Scalar
     turn: float = 0.0
 
 
@@ -85,34 +94,65 @@ def plan_crop(
     of the image."""
     linear = np.eye(2) if transform is None else np.asarray(transform, float)
     linear = linear * (side / out_side)
-    # Corners of the output in the image, to cut the part that is needed before any resampling.
-    half = out_side / 2
-    corners = np.array([[-half, -half], [half, -half], [-half, half], [half, half]]) @ linear.T
-    corners += np.asarray(center, float)
-    height, width = shape[:2]
-    margin = 2 + math.ceil(side / out_side)
-    x0 = int(np.clip(math.floor(corners[:, 0].min()) - margin, 0, width))
-    y0 = int(np.clip(math.floor(corners[:, 1].min()) - margin, 0, height))
-    x1 = int(np.clip(math.ceil(corners[:, 0].max()) + margin, 0, width))
-    y1 = int(np.clip(math.ceil(corners[:, 1].max()) + margin, 0, height))
-    if x1 - x0 < 1 or y1 - y0 < 1:
-        return None
-    # A bilinear warp that shrinks more than twice skips pixels; average whole blocks first.
-    shrink = int(side / out_side)
-    shrink_x, shrink_y = max(1, min(shrink, x1 - x0)), max(1, min(shrink, y1 - y0))
-    cols, rows = (x1 - x0) // shrink_x, (y1 - y0) // shrink_y
-    # Edge coordinates: u_out -> image -> part. The warp wants pixel-centre indices, hence the 0.5.
-    scale = np.array([1 / shrink_x, 1 / shrink_y])
-    matrix = np.empty((2, 3))
-    matrix[:, :2] = linear * scale[:, None]
-    offset = (np.asarray(center, float) - (x0, y0)) * scale - matrix[:, :2] @ [half, half]
-    matrix[:, 2] = offset + matrix[:, :2] @ [0.5, 0.5] - 0.5
-    return CropPlan(
-        slice(y0, y0 + rows * shrink_y),
-        slice(x0, x0 + cols * shrink_x),
-        (shrink_y, shrink_x),
-        matrix,
+    middle, (height, width) = np.asarray(center, float), shape[:2]
+    begin, end = (
+        edge.astype(int)
+        for edge in part_edges(middle, side, out_side, linear, np.array([width, height], float))
     )
+    if (end - begin).min() < 1:
+        return None
+    shrink = np.maximum(1, np.minimum(shrink_of(side, out_side), end - begin))
+    x1, y1 = (begin + (end - begin) // shrink * shrink).tolist()
+    return CropPlan(
+        slice(int(begin[1]), y1),
+        slice(int(begin[0]), x1),
+        (int(shrink[1]), int(shrink[0])),
+        part_matrix(middle, begin, shrink, out_side, linear),
+    )
+
+
+def shrink_of(side: float, out_side: int) -> int:
+    """Side of the blocks of pixels that are averaged: a bilinear warp that shrinks more than twice
+    skips pixels."""
+    return max(1, int(side / out_side))
+
+
+def part_edges(
+    center: Array, side: Scalar, out_side: int, linear: Array, size: Array
+) -> tuple[Array, Array]:
+    """The part of an image that is needed for a crop: (2,) first and (2,) last column and row, the
+    last excluded; whole numbers, float64, of the library and device of ``center``.
+
+    Args:
+        center: (2,) x, y of the square, pixels.
+        side: of the square, pixels.
+        out_side: of the crop.
+        linear: (2, 2) maps offsets from the centre of the crop to those in the image.
+        size: (2,) width and height of the image.
+    """
+    xp = library(center)
+    corners = _corners(out_side, device_of(center)) @ linear.T + center
+    margin = 2 + xp.ceil(side / out_side)
+    none = xp.zeros_like(size)
+    begin = xp.floor(xp.amin(corners, 0)) - margin
+    end = xp.ceil(xp.amax(corners, 0)) + margin
+    return xp.clip(begin, none, size), xp.clip(end, none, size)
+
+
+def part_matrix(center: Array, begin: Array, block: Array, out_side: int, linear: Array) -> Array:
+    """(2, 3) float64, ``matrix`` of :class:`CropPlan`; arguments as in :func:`part_edges`, and the
+    (2,) width and height of a block of pixels."""
+    # edge coordinates: crop -> image -> part; the warp wants pixel-centre indices, hence the 0.5
+    matrix = linear / block[:, None]
+    offset = (center - begin) / block - matrix.sum(1) * (out_side / 2 - 0.5) - 0.5
+    return library(center).concatenate([matrix, offset[:, None]], 1)
+
+
+@lru_cache(maxsize=8)
+def _corners(out_side: int, device: torch.device | None) -> Array:
+    """(4, 2) float64 corners of a crop, from its centre."""
+    half = out_side / 2
+    return constant(np.array([[-half, -half], [half, -half], [-half, half], [half, half]]), device)
 
 
 def crop_square(

@@ -6,7 +6,9 @@ learnt them. OpenCV 4 samples in steps of 1/32 pixel; OpenCV 5, and this, at the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from siamkd_core.crop import CropPlan, Square, plan_crop, rotation
+from siamkd_core.arrays import Array, constant, library
+from siamkd_core.crop import CropPlan, Square, part_edges, part_matrix, plan_crop, rotation
 
 
 def upload(array: NDArray[np.generic], device: torch.device) -> Tensor:
@@ -50,37 +53,109 @@ def crop_squares(frame: Tensor, colour: Tensor, squares: Sequence[Square], out: 
     size = out.shape[-1]
     shape = tuple(frame.shape)
     plans = [plan_crop(shape, s[:2], s.side, size, rotation(s.turn)) for s in squares]
-    grids = _grids(plans, size, frame.device)
-    for plan, grid, crop in zip(plans, grids, out, strict=True):
+    theta = upload(np.stack([_unit_of(plan) for plan in plans]).astype(np.float32), frame.device)
+    for plan, unit, crop in zip(plans, theta, out, strict=True):
         if plan is None:
             crop.copy_(colour.round().expand_as(crop))
             continue
-        part = frame[plan.rows, plan.columns].permute(2, 0, 1)
-        if plan.shrink != (1, 1):
-            # halves go up, as in OpenCV's blocks of 2x2
-            part = (F.avg_pool2d(part[None].float(), plan.shrink)[0] + 0.5).floor()
-        # what lies outside counts as 0: with the colour subtracted, that is the colour
-        inside = (part - colour)[None]
-        sampled = F.grid_sample(inside, grid[None], padding_mode="zeros", align_corners=False)
-        crop.copy_((sampled[0] + colour).round_())
+        inside = _shrunk(frame[plan.rows, plan.columns], plan.shrink) - colour
+        _sample(inside, unit, colour, crop)
     return out
 
 
-def _grids(plans: Sequence[CropPlan | None], size: int, device: torch.device) -> Tensor:
-    """(N, size, size, 2) float32: where each pixel of each crop is sampled, in the coordinates of
-    ``grid_sample``: the part's edges are -1 and 1."""
-    steps = torch.arange(size, device=device, dtype=torch.float32)
-    theta = upload(np.stack([_to_unit(plan) for plan in plans]).astype(np.float32), device)
-    per_column, per_row, offset = theta[:, None, None].unbind(-1)
-    return per_column * steps[:, None] + per_row * steps[:, None, None] + offset
+def crop_located(frame: Tensor, colour: Tensor, square: Square, shrink: int, out: Tensor) -> Tensor:
+    """:func:`crop_squares` of a square that the device alone knows; nothing waits for it.
+
+    Args:
+        frame, colour: see :func:`crop_squares`.
+        square: its centre, which lies in the image, and its side are float64 tensors.
+        shrink: :func:`siamkd_core.crop.shrink_of` of the side. Of another side the crop is of no
+            use.
+        out: (1, 3, S, S), written to.
+
+    Returns:
+        ``out``.
+    """
+    size, device = out.shape[-1], frame.device
+    height, width = frame.shape[:2]
+    linear, (bounds, block) = upload(
+        np.array(
+            [
+                rotation(square.turn),
+                [[width, height], [min(shrink, width), min(shrink, height)]],
+            ]
+        ),
+        device,
+    )
+    center = torch.stack([square.cx, square.cy])
+    linear = linear * (square.side / size)
+    begin, end = part_edges(center, square.side, size, linear, bounds)
+    matrix = part_matrix(center, begin, block, size, linear)
+    # as many blocks as a square that is shrunk so may need, with its margins; those behind its end,
+    # like what lies outside of the image, are of the colour
+    spread = abs(math.cos(square.turn)) + abs(math.sin(square.turn))
+    most = math.ceil(((shrink + 1) * size * spread + 2 * (shrink + 4)) / shrink) + 1
+    count = (end - begin).div(block, rounding_mode="floor")
+    sides = min(shrink, width), min(shrink, height)
+    columns, rows = (
+        # an answer that is no number must not lead out of the image either
+        (begin[axis] + _numbers(most * side, device)).long().clamp(0, edge - 1)
+        for axis, (side, edge) in enumerate(zip(sides, (width, height), strict=True))
+    )
+    part = frame.index_select(0, rows).index_select(1, columns)
+    blocks = _numbers(most, device)
+    shown = (blocks[:, None] < count[1]) & (blocks < count[0])
+    inside = (_shrunk(part, sides[::-1]) - colour) * shown
+    _sample(inside, to_unit(matrix, torch.full_like(center, most / 2)).float(), colour, out[0])
+    return out
 
 
-def _to_unit(plan: CropPlan | None) -> NDArray[np.float64]:
-    """A plan's (2, 3) matrix, but to those coordinates."""
+def to_unit(matrix: Array, half: Array) -> Array:
+    """(2, 3) ``matrix`` of :class:`siamkd_core.crop.CropPlan`, but to the coordinates of
+    ``grid_sample``, in which the edges of a part of half this (2,) width and height are -1 and
+    1."""
+    offset = (matrix[:, 2] + 0.5) / half - 1
+    return library(matrix).concatenate([matrix[:, :2] / half[:, None], offset[:, None]], 1)
+
+
+def _unit_of(plan: CropPlan | None) -> NDArray[np.float64]:
     if plan is None:
         return np.zeros((2, 3))
     extents = (plan.columns.stop - plan.columns.start, plan.rows.stop - plan.rows.start)
-    half = np.array(extents, float) / plan.shrink[::-1] / 2
-    matrix: NDArray[np.float64] = plan.matrix / half[:, None]
-    matrix[:, 2] += 0.5 / half - 1
-    return matrix
+    made: NDArray[np.float64] = to_unit(
+        plan.matrix, np.array(extents, float) / plan.shrink[::-1] / 2
+    )
+    return made
+
+
+def _shrunk(part: Tensor, shrink: tuple[int, int]) -> Tensor:
+    """(H, W, 3) uint8 -> (3, H / rows, W / columns) float32, the means of blocks."""
+    part = part.permute(2, 0, 1)
+    if shrink == (1, 1):
+        return part.float()
+    # halves go up, as in OpenCV's blocks of 2x2
+    return (F.avg_pool2d(part[None].float(), shrink)[0] + 0.5).floor()
+
+
+def _sample(inside: Tensor, unit: Tensor, colour: Tensor, crop: Tensor) -> None:
+    """Write a crop.
+
+    Args:
+        inside: (3, h, w) float32, a part of the image without the colour: what lies outside counts
+            as 0, which is the colour then.
+        unit: (2, 3) float32 of :func:`to_unit`.
+        colour: (3, 1, 1).
+        crop: (3, S, S), written to.
+    """
+    steps = _numbers(crop.shape[-1], crop.device).float()
+    per_column, per_row, offset = unit.unbind(-1)
+    grid = per_column * steps[:, None] + per_row * steps[:, None, None] + offset
+    sampled = F.grid_sample(inside[None], grid[None], padding_mode="zeros", align_corners=False)
+    crop.copy_((sampled[0] + colour).round_())
+
+
+@lru_cache(maxsize=32)
+def _numbers(count: int, device: torch.device) -> Tensor:
+    """(count,) float64: 0, 1, 2 ..."""
+    numbers: Tensor = constant(np.arange(float(count)), device)
+    return numbers

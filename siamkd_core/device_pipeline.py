@@ -1,25 +1,29 @@
-"""From an image to a place without leaving the device: one upload, and one wait a look.
+"""From an image to a place without leaving the device: one upload, and one wait a frame.
 
-The image goes up once. Its mean colour, the crops, the network and the place are computed where it
-is, and nine numbers come back: :func:`fetch` is the only place that waits for the device. A score
-that takes a second look, at the box that was found, waits for the one number of that as well.
+The image goes up once. Its mean colour, the crops, the network, the place, and the score's second
+look at what is there, are computed where it is, and the numbers come back: :func:`fetch` is the
+only place that waits for the device. A target whose size passes a bound at which its crop is
+averaged from other blocks of pixels (:func:`siamkd_core.crop.shrink_of`) costs another wait in that
+frame, and so do the two turned looks of a frame that is in doubt, both together.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from siamkd_core.backend import TorchBackend
-from siamkd_core.crop import Square
-from siamkd_core.device_crop import crop_squares, mean_colour, upload
+from siamkd_core.crop import Square, shrink_of
+from siamkd_core.device_crop import crop_located, crop_squares, mean_colour, upload
 from siamkd_core.image import Image
 from siamkd_core.likeness import likeness
-from siamkd_core.pipeline import Look
-from siamkd_core.search import Found, Known, search_of
+from siamkd_core.pipeline import Look, Sought
+from siamkd_core.pose import Pose, moved
+from siamkd_core.search import Found, search_of
 from siamkd_core.siamfc import EXEMPLAR_SIZE
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import SearchConfig
@@ -28,6 +32,21 @@ from siamkd_core.tracker_config import SearchConfig
 class _View(NamedTuple):
     frame: Tensor  # (H, W, 3) uint8
     colour: Tensor  # (3, 1, 1) float32
+
+
+class _Asked(NamedTuple):
+    """What the device was asked for in a look.
+
+    Attributes:
+        numbers: (n,) float64: whether the answer is finite, what was found, the pose's four, and
+            the likeness where there is a second look.
+        shrink: of the second look's crop.
+        seen: its exemplar.
+    """
+
+    numbers: Tensor
+    shrink: int
+    seen: Tensor | None
 
 
 class DevicePipeline:
@@ -50,7 +69,7 @@ class DevicePipeline:
         self._factors = self.search.factors().tolist()
         self._crops = self._buffer(len(self._factors), config.search_size)
         self._exemplar = self._buffer(1, EXEMPLAR_SIZE)
-        self._clock = _Clock(backend.device)
+        self._clocks: list[_Clock] = []
 
     @torch.inference_mode()
     def take(self, image: Image) -> _View:
@@ -66,25 +85,69 @@ class DevicePipeline:
         return fetch(likeness(exemplar, other)[None])[0]
 
     @torch.inference_mode()
-    def look(
+    def look(self, view: _View, sought: Sought, poses: Sequence[Pose]) -> list[Look]:
+        while len(self._clocks) < len(poses):
+            self._clocks.append(_Clock(self._backend.device))
+        clocks = self._clocks[: len(poses)]
+        asked = [self._ask(view, sought, *each) for each in zip(poses, clocks, strict=True)]
+        values = iter(fetch(torch.cat([one.numbers for one in asked])))
+        return [
+            self._read(view, sought, pose, one, [next(values) for _ in one.numbers], clock)
+            for pose, one, clock in zip(poses, asked, clocks, strict=True)
+        ]
+
+    def _ask(self, view: _View, sought: Sought, pose: Pose, clock: _Clock) -> _Asked:
+        """Ask the device for all of a look; nothing waits for it."""
+        clock.start()
+        size = self._crops.shape[-1]
+        region = pose.region(size)
+        pixel = region.side / size
+        squares = [region._replace(side=region.side * factor) for factor in self._factors]
+        crops = crop_squares(view.frame, view.colour, squares, self._crops)
+        clock.mark()
+        answer = self._backend.response(sought.exemplar, crops)
+        clock.mark()
+        found = Found(*(v.double() for v in self.search.find(answer, sought.known(pose, pixel))))
+        height, width = view.frame.shape[:2]
+        now = moved(pose, found, self.search, pixel, (width, height))
+        numbers = [answer.isfinite().all().double(), *found, *now[:4]]
+        clock.mark()
+        # as a guess: the size hardly changes between two images
+        shrink, seen = shrink_of(pose.exemplar().side, EXEMPLAR_SIZE), None
+        if sought.first is not None:
+            crop = crop_located(view.frame, view.colour, now.exemplar(), shrink, self._exemplar)
+            seen = self._backend.kernels(crop)
+            numbers.append(likeness(sought.first, seen).double())
+        clock.mark()
+        return _Asked(torch.stack(numbers), shrink, seen)
+
+    def _read(
         self,
         view: _View,
-        exemplar: Tensor,
-        square: Square,
-        known: Known,
+        sought: Sought,
+        pose: Pose,
+        asked: _Asked,
+        values: list[float],
+        clock: _Clock,
     ) -> Look:
-        squares = [square._replace(side=square.side * factor) for factor in self._factors]
-        crops = crop_squares(*view, squares, self._crops)
-        self._clock.mark(0)
-        answer = self._backend.response(exemplar, crops)
-        self._clock.mark(1)
-        found = self.search.find(answer, known)
-        result = torch.stack([answer.isfinite().all().double(), *(v.double() for v in found)])
-        self._clock.mark(2)
-        finite, *values = fetch(result)
-        return Look(
-            Found(*values) if finite else None, self._clock.between(0, 1), self._clock.between(1, 2)
-        )
+        """A look from its numbers."""
+        finite, *rest = values
+        found, (cx, cy, w, h), alike = Found(*rest[:8]), rest[8:12], rest[12:]
+        model, post, verify = clock.between()
+        if not finite:
+            return Look(None, pose, model=model, post=post, verify=verify)
+        now = Pose(cx, cy, w, h, pose.turn)
+        look = Look(found, now, None, asked.seen, model, post, verify)
+        if not alike:
+            return look
+        square = now.exemplar()
+        if shrink_of(square.side, EXEMPLAR_SIZE) == asked.shrink:
+            return look._replace(alike=alike[0])
+        start = time.perf_counter()
+        seen = self.embed(view, square)
+        again = self.likeness(sought.first, seen)
+        verify += time.perf_counter() - start
+        return look._replace(alike=again, seen=seen, verify=verify)
 
     def _buffer(self, count: int, size: int) -> Tensor:
         """Crops in the layout and precision that the network wants them in, for every frame."""
@@ -103,26 +166,36 @@ def fetch(result: Tensor) -> list[float]:
 
 
 class _Clock:
-    """Times on the device's own clock. Marking does not wait; what lies between two marks may be
-    asked for once :func:`fetch` has waited."""
+    """Times on the device's own clock. Marking does not wait; what lies between the four marks may
+    be asked for once :func:`fetch` has waited."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._events = (
-            [torch.cuda.Event(enable_timing=True) for _ in range(3)]
+            [torch.cuda.Event(enable_timing=True) for _ in range(4)]
             if device.type == "cuda"
             else None
         )
-        self._times = [0.0] * 3
+        self._times = [0.0] * 4
+        self._next = 0
 
-    def mark(self, number: int) -> None:
+    def start(self) -> None:
+        """Begin with the first mark again."""
+        self._next = 0
+
+    def mark(self) -> None:
         if self._events is None:
-            self._times[number] = time.perf_counter()
+            self._times[self._next] = time.perf_counter()
         else:
-            self._events[number].record(torch.cuda.current_stream(self._device))
+            self._events[self._next].record(torch.cuda.current_stream(self._device))
+        self._next += 1
 
-    def between(self, first: int, second: int) -> float:
-        """Seconds."""
+    def between(self) -> tuple[float, float, float]:
+        """Seconds from each mark to the next."""
         if self._events is None:
-            return self._times[second] - self._times[first]
-        return float(self._events[first].elapsed_time(self._events[second])) / 1e3
+            a, b, c, d = self._times
+            return b - a, c - b, d - c
+        first, second, third, last = self._events
+        pairs = (first, second), (second, third), (third, last)
+        model, post, verify = (float(one.elapsed_time(other)) / 1e3 for one, other in pairs)
+        return model, post, verify

@@ -7,6 +7,7 @@ host waits, :class:`siamkd_core.device_pipeline.DevicePipeline` takes its place.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,10 +17,30 @@ from siamkd_core.backend import Backend
 from siamkd_core.crop import Square, crop_square, mean_colour, rotation
 from siamkd_core.image import Image
 from siamkd_core.likeness import likeness
-from siamkd_core.search import Found, Known, Search, search_of
+from siamkd_core.pose import Pose, moved
+from siamkd_core.search import Found, Known, Search, Sides, search_of
 from siamkd_core.siamfc import EXEMPLAR_SIZE
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import SearchConfig
+
+
+class Sought(NamedTuple):
+    """What is looked for.
+
+    Attributes:
+        exemplar: of :meth:`Pipeline.embed`, or a blend of such.
+        shape, correction: see :class:`siamkd_core.search.Known`.
+        first: exemplar that what is found is compared with, in a second look; None: there is none.
+    """
+
+    exemplar: Any
+    shape: Sides
+    correction: Sides = (1.0, 1.0)
+    first: Any = None
+
+    def known(self, pose: Pose, pixel: float) -> Known:
+        """Of a target in this pose, where a search pixel is ``pixel`` of the image's."""
+        return Known((pose.w / pixel, pose.h / pixel), self.shape, self.correction)
 
 
 class Look(NamedTuple):
@@ -27,13 +48,22 @@ class Look(NamedTuple):
 
     Attributes:
         found: floats; None if the network's answer was not finite.
+        pose: where the target is then, floats; without ``found`` of no meaning.
+        alike: :func:`siamkd_core.likeness.likeness` of what is there, of the second look; without
+            one None.
+        seen: the exemplar of what is there, of the second look.
         model: seconds in the network.
-        post: seconds from its answer to ``found``.
+        post: seconds from its answer to ``pose``.
+        verify: seconds of the second look.
     """
 
     found: Found | None
-    model: float
-    post: float
+    pose: Pose
+    alike: float | None = None
+    seen: Any = None
+    model: float = 0.0
+    post: float = 0.0
+    verify: float = 0.0
 
 
 class Pipeline(Protocol):
@@ -59,20 +89,13 @@ class Pipeline(Protocol):
         such; waits for the device."""
         ...
 
-    def look(
-        self,
-        view: Any,
-        exemplar: Any,
-        square: Square,
-        known: Known,
-    ) -> Look:
-        """Search for an exemplar.
+    def look(self, view: Any, sought: Sought, poses: Sequence[Pose]) -> list[Look]:
+        """Search around each of these poses; waits for the device once for all of them.
 
         Args:
             view: of :meth:`take`.
-            exemplar: of :meth:`embed`, or a blend of such.
-            square: the search region of factor 1, see :meth:`Search.factors`.
-            known: of the target.
+            sought: what is looked for.
+            poses: of the target before, floats.
         """
         ...
 
@@ -109,22 +132,30 @@ class HostPipeline:
     def likeness(self, exemplar: Any, other: Any) -> float:
         return float(likeness(exemplar, other))
 
-    def look(
-        self,
-        view: _View,
-        exemplar: Any,
-        square: Square,
-        known: Known,
-    ) -> Look:
+    def look(self, view: _View, sought: Sought, poses: Sequence[Pose]) -> list[Look]:
+        return [self._look(view, sought, pose) for pose in poses]
+
+    def _look(self, view: _View, sought: Sought, pose: Pose) -> Look:
+        region = pose.region(len(self._crops[0]))
+        pixel = region.side / len(self._crops[0])
         for factor, crop in zip(self.search.factors(), self._crops, strict=True):
-            _crop(view, square._replace(side=square.side * factor), crop)
+            _crop(view, region._replace(side=region.side * factor), crop)
         start = time.perf_counter()
-        answer = self._backend.respond(exemplar, self._crops)
+        answer = self._backend.respond(sought.exemplar, self._crops)
         responded = time.perf_counter()
-        found = None
-        if np.isfinite(answer).all():
-            found = Found(*map(float, self.search.find(answer, known)))
-        return Look(found, responded - start, time.perf_counter() - responded)
+        if not np.isfinite(answer).all():
+            return Look(None, pose, model=responded - start)
+        found = Found(*map(float, self.search.find(answer, sought.known(pose, pixel))))
+        height, width = view.image.shape[:2]
+        now = moved(pose, found, self.search, pixel, (width, height))
+        located = time.perf_counter()
+        alike = seen = None
+        if sought.first is not None:
+            seen = self.embed(view, now.exemplar())
+            alike = self.likeness(sought.first, seen)
+        verified = time.perf_counter()
+        spent = responded - start, located - responded, verified - located
+        return Look(found, now, alike, seen, *spent)
 
 
 def _crops(count: int, size: int) -> Image:

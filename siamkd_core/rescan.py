@@ -34,7 +34,7 @@ def reach(box: Box, search_size: int, turned: float = 0.0) -> float:
         search_size: side of the search crop in its own pixels.
         turned: degrees by which the crop is turned.
     """
-    side = exemplar_side(box.w, box.h)
+    side: float = exemplar_side(box.w, box.h)
     angle = math.radians(turned)
     shrunk = abs(math.cos(angle)) + abs(math.sin(angle))
     return side / EXEMPLAR_SIZE * (search_size - EXEMPLAR_SIZE) / 2 / shrunk

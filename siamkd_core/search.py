@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamkd_core.anchors import SQUARE
-from siamkd_core.arrays import Array, Scalar
+from siamkd_core.arrays import Array, Scalar, clip
 from siamkd_core.locate import locate, scale_factors
 from siamkd_core.select_box import select_box
 from siamkd_core.siamrpn import HeadConfig
 from siamkd_core.tracker_config import RpnTrackerConfig, SearchConfig, TrackerConfig
+
+Sides: TypeAlias = tuple[float, float]
+"""Width and height."""
 
 
 class Known(NamedTuple):
@@ -73,9 +76,9 @@ class Search(Protocol):
         ...
 
     def bound(
-        self, growth: NDArray[np.float64], limits: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """(2,) ``growth`` within ``limits``, (2, 2): least and greatest, each of width, height."""
+        self, growth: tuple[Scalar, Scalar], least: Sides, greatest: Sides
+    ) -> tuple[Scalar, Scalar]:
+        """Factors on width and height, each within its limits."""
         ...
 
 
@@ -96,9 +99,11 @@ class ScaleSearch:
         return Found(dx, dy, growth, growth, place.value, place.peak, seen, seen)
 
     def bound(
-        self, growth: NDArray[np.float64], limits: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        return np.clip(growth, limits[0].max(), limits[1].min())  # keeps the aspect ratio
+        self, growth: tuple[Scalar, Scalar], least: Sides, greatest: Sides
+    ) -> tuple[Scalar, Scalar]:
+        # keeps the aspect ratio
+        w, h = (clip(factor, max(least), min(greatest)) for factor in growth)
+        return w, h
 
 
 class AnchorSearch:
@@ -126,9 +131,10 @@ class AnchorSearch:
         return Found(box.dx, box.dy, box.w / w, box.h / h, box.value, box.peak, *seen)
 
     def bound(
-        self, growth: NDArray[np.float64], limits: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        return np.clip(growth, limits[0], limits[1])
+        self, growth: tuple[Scalar, Scalar], least: Sides, greatest: Sides
+    ) -> tuple[Scalar, Scalar]:
+        w, h = (clip(*one) for one in zip(growth, least, greatest, strict=True))
+        return w, h
 
 
 def search_of(config: SearchConfig, head: HeadConfig | None = None) -> Search:

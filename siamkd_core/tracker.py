@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,20 +15,19 @@ import numpy as np
 from siamkd_core.backend import Backend, TorchBackend
 from siamkd_core.backends import make_backend
 from siamkd_core.box import Box, check_target_box
-from siamkd_core.crop import Square, exemplar_side, rotation
+from siamkd_core.crop import exemplar_side
 from siamkd_core.device_pipeline import DevicePipeline
 from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image, check_image
 from siamkd_core.modelfile import ModelCard, check_backbone_takes, load_model
 from siamkd_core.network import SiameseNetwork
-from siamkd_core.pipeline import HostPipeline, Look, Pipeline
-from siamkd_core.search import Found, Known
+from siamkd_core.pipeline import HostPipeline, Look, Pipeline, Sought
+from siamkd_core.pose import Pose
+from siamkd_core.search import Found, Sides
 from siamkd_core.siamfc import EXEMPLAR_SIZE
 
 MOST = 3.0
 """By which a width or height that the network sees is corrected, or by its inverse, at most."""
-SMALLEST = 4.0
-"""Pixels of the image that a side of the target does not shrink below."""
 TURN_GAIN = 0.2
 """By which the score of a turned look is higher where the target is taken to have turned: two looks
 more are two chances more that something else scores high."""
@@ -48,9 +47,9 @@ class Track:
         peak: highest response logit, as the network gave it.
         seconds: time spent per stage, over all looks: ``crop``, ``model``, ``post``, ``verify``
             (the score's second look, at what is in the box), and, of an update, ``adapt`` (bringing
-            the exemplar up to date); their sum is the time of the call. On a GPU, ``model`` and
-            ``post`` are its own clock's, and ``crop`` is all the rest until the box was known: the
-            upload, the crops, and the wait for what the GPU still had to do for the frame before.
+            the exemplar up to date); their sum is the time of the call. On a GPU, ``model``,
+            ``post`` and ``verify`` are its own clock's, and ``crop`` is all the rest until the box
+            was known: the upload, the crops, and what the GPU still had to do for the frame before.
             ``adapt`` only starts that work there: it goes on while the next image is awaited.
         likeness: of what is in that box to what was in the first, see
             :func:`siamkd_core.likeness.likeness`; nan where the calibration does not ask for it.
@@ -80,29 +79,19 @@ class _Target:
     first: Any  # features of the first box
     recent: Any  # their running mean over the frames since
     exemplar: Any  # what is searched for: a blend of the two
-    cx: float
-    cy: float
-    w: float
-    h: float
-    shape: tuple[float, float]  # first width and height, pixels of the exemplar's crop
-    correction: tuple[float, float] = (1.0, 1.0)  # of the widths and heights that are seen
-    turn: float = 0.0  # radians from x towards y; w and h are those of the target turned back
+    pose: Pose
+    shape: Sides  # first width and height, pixels of the exemplar's crop
+    correction: Sides = (1.0, 1.0)  # of the widths and heights that are seen
 
 
 class _Sight(NamedTuple):
-    """What a look, turned by ``turn`` radians, found: centre and upright size, the found and the
-    likeness there, its score, and what makes an exemplar of it."""
+    """What a look found, its score, and what makes an exemplar of what is there."""
 
-    cx: float
-    cy: float
-    w: float
-    h: float
-    turn: float
+    pose: Pose
     found: Found
     alike: float | None
     score: float
     embed: Callable[[], Any]
-    seconds: Mapping[str, float]
 
 
 class Tracker:
@@ -153,12 +142,13 @@ class Tracker:
         height, width = image.shape[:2]
         box = check_target_box(box, width, height)
         view = self._pipeline.take(image)
-        exemplar = self._pipeline.embed(view, _exemplar_square(box))
+        pose = _pose(box)
+        exemplar = self._pipeline.embed(view, pose.exemplar())
         pixel = exemplar_side(box.w, box.h) / EXEMPLAR_SIZE
-        shape = (box.w / pixel, box.h / pixel)
-        target = _Target(exemplar, exemplar, exemplar, box.cx, box.cy, box.w, box.h, shape)
+        target = _Target(exemplar, exemplar, exemplar, pose, (box.w / pixel, box.h / pixel))
         if self._pipeline.search.corrects:
-            found = self._look(view, target)[0].found
+            (look,) = self._pipeline.look(view, Sought(exemplar, target.shape), [pose])
+            found = look.found
             if found is not None and self.score(found.value) >= self.config.exemplar_score:
                 seen = np.array([found.seen_w, found.seen_h])
                 share = self._pipeline.search.corrects
@@ -175,9 +165,7 @@ class Tracker:
         Raises:
             SiamkdError: no target.
         """
-        target = self._require_target()
-        target.cx, target.cy, target.w, target.h = box.cx, box.cy, box.w, box.h
-        target.turn = math.radians(turned)
+        self._require_target().pose = _pose(box)._replace(turn=math.radians(turned))
 
     def update(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
         """Find the target in the next image, and learn how it looks now: :meth:`find` and
@@ -212,31 +200,28 @@ class Tracker:
         start = time.perf_counter()
         view = self._pipeline.take(image)
         taken = time.perf_counter() - start
-        sight = self._see(view, target, target.turn, image.shape)
-        sights = [sight]
+        (sight,), seconds = self._see(view, target, [target.pose.turn])
         if turn and self.config.turn and sight.score < self.config.turn_score:
             step = math.radians(self.config.turn)
-            sights += [
-                self._see(view, target, math.remainder(target.turn + angle, math.tau), image.shape)
-                for angle in (-step, step)
-            ]
-            best = max(sights[1:], key=lambda other: other.score)
+            turns = [math.remainder(target.pose.turn + by, math.tau) for by in (-step, step)]
+            others, more = self._see(view, target, turns)
+            seconds = {stage: spent + more[stage] for stage, spent in seconds.items()}
+            best = max(others, key=lambda other: other.score)
             if best.score > sight.score + TURN_GAIN:
                 sight = best
-        target.cx, target.cy, target.w, target.h, target.turn = sight[:5]
+        target.pose = pose = sight.pose
         worth = learn and self.config.exemplar_share and sight.score >= self.config.exemplar_score
         self._unlearnt = sight.embed if worth else None
-        seconds = {stage: sum(s.seconds[stage] for s in sights) for stage in sight.seconds}
         seconds["crop"] += taken
         return Track(
-            Box.from_center(sight.cx, sight.cy, *_extent(sight.w, sight.h, sight.turn)),
+            Box.from_center(pose.cx, pose.cy, *_extent(pose.w, pose.h, pose.turn)),
             sight.score,
             sight.found.value,
             sight.found.peak,
             seconds,
             math.nan if sight.alike is None else sight.alike,
-            math.degrees(sight.turn),
-            Box.from_center(*sight[:4]) if sight.turn else None,
+            math.degrees(pose.turn),
+            Box.from_center(*pose[:4]) if pose.turn else None,
         )
 
     def alike(self, image: Image, box: Box) -> float:
@@ -252,8 +237,11 @@ class Tracker:
         """
         target = self._require_target()
         check_image(image)
-        seen = self._pipeline.embed(self._pipeline.take(image), _exemplar_square(box))
-        return self._likeness(target, seen)
+        seen = self._pipeline.embed(self._pipeline.take(image), _pose(box).exemplar())
+        alike = self._pipeline.likeness(target.first, seen)
+        if not math.isfinite(alike):
+            raise self._not_finite()
+        return alike
 
     def learn(self) -> float:
         """Take the look of the target in the image found last into the exemplar, if it was sure
@@ -290,78 +278,47 @@ class Tracker:
         """Whether the calibration takes a second look."""
         return self.card.score is not None and self.card.score.likeness != 0
 
-    def _likeness(self, target: _Target, seen: Any) -> float:
-        """Of an exemplar to the first.
-
-        Raises:
-            SiamkdError: it is no number.
-        """
-        alike = self._pipeline.likeness(target.first, seen)
-        if not math.isfinite(alike):
-            raise self._not_finite()
-        return alike
-
     def _not_finite(self) -> SiamkdError:
         return SiamkdError(
             f"the model {self.card.name} gave a response that is not a number; the target "
             "stays where it was. If this lasts, try precision: float32, or another model"
         )
 
-    def _see(self, view: Any, target: _Target, turn: float, shape: tuple[int, ...]) -> _Sight:
-        """A look with crops turned by ``turn`` radians, and the second one that a score may take.
+    def _see(
+        self, view: Any, target: _Target, turns: Sequence[float]
+    ) -> tuple[list[_Sight], dict[str, float]]:
+        """What looks with crops turned by these radians found, and seconds spent per stage.
 
         Raises:
             SiamkdError: a network output that is not finite.
         """
         start = time.perf_counter()
-        look, pixel = self._look(view, target, turn)
-        looked = time.perf_counter()
-        found = look.found
-        if found is None:
-            raise self._not_finite()
-        cx, cy, w, h = self._moved(target, found, pixel, turn, shape)
-        square = Square(cx, cy, exemplar_side(w, h), turn)
-        located = time.perf_counter()
-        embed: Callable[[], Any] = partial(self._pipeline.embed, view, square)
-        alike = None
-        if self._verifies:
-            seen = embed()
-            alike, embed = self._likeness(target, seen), lambda: seen
-        score = self.score(found.value, alike)
-        if score < self.config.size_score:
-            w, h = target.w, target.h
+        first = target.first if self._verifies else None
+        sought = Sought(target.exemplar, target.shape, target.correction, first)
+        poses = [target.pose._replace(turn=turn) for turn in turns]
+        looks = self._pipeline.look(view, sought, poses)
+        whole = time.perf_counter() - start
+        sights = [self._judged(view, target.pose, look) for look in looks]
         seconds = {
-            "crop": looked - start - look.model - look.post,
-            "model": look.model,
-            "post": look.post + located - looked,
-            "verify": time.perf_counter() - located,
+            stage: sum(getattr(look, stage) for look in looks)
+            for stage in ("model", "post", "verify")
         }
-        return _Sight(cx, cy, w, h, turn, found, alike, score, embed, seconds)
+        return sights, {"crop": whole - sum(seconds.values()), **seconds}
 
-    def _look(self, view: Any, target: _Target, turn: float = 0.0) -> tuple[Look, float]:
-        """A look where the target was last, and how many image pixels a search pixel is."""
-        side = exemplar_side(target.w, target.h) * self.config.search_size / EXEMPLAR_SIZE
-        pixel = side / self.config.search_size
-        known = Known((target.w / pixel, target.h / pixel), target.shape, target.correction)
-        square = Square(target.cx, target.cy, side, turn)
-        return self._pipeline.look(view, target.exemplar, square, known), pixel
+    def _judged(self, view: Any, before: Pose, look: Look) -> _Sight:
+        """A look with its score; an unsure one does not change the target's size.
 
-    def _moved(
-        self, target: _Target, found: Found, pixel: float, turn: float, shape: tuple[int, ...]
-    ) -> tuple[float, float, float, float]:
-        """Centre and upright size of the target now; a search pixel is ``pixel`` image pixels."""
-        height, width = shape[:2]
-        dx, dy = (rotation(turn) @ [found.dx, found.dy] * pixel).tolist()
-        # a centre that leaves the image would search in padding for ever
-        cx = min(max(target.cx + dx, 0.0), float(width))
-        cy = min(max(target.cy + dy, 0.0), float(height))
-        sides = np.array([target.w, target.h])
-        limits = np.stack(
-            [np.minimum(SMALLEST / sides, 1), np.maximum(max(width, height) / sides, 1)]
-        )
-        growth = np.array([found.grow_w, found.grow_h])
-        w, h = (sides * self._pipeline.search.bound(growth, limits)).tolist()
-        return cx, cy, w, h
+        Raises:
+            SiamkdError: it is not finite.
+        """
+        found, pose, alike = look.found, look.pose, look.alike
+        if found is None or not math.isfinite(alike or 0.0):
+            raise self._not_finite()
+        score = self.score(found.value, alike)
+        embed = partial(self._pipeline.embed, view, pose.exemplar())
+        if score < self.config.size_score:
+            pose = pose._replace(w=before.w, h=before.h)
+        return _Sight(pose, found, alike, score, embed if alike is None else lambda: look.seen)
 
     def _require_target(self) -> _Target:
         if self._target is None:
@@ -369,8 +326,8 @@ class Tracker:
         return self._target
 
 
-def _exemplar_square(box: Box) -> Square:
-    return Square(box.cx, box.cy, exemplar_side(box.w, box.h))
+def _pose(box: Box) -> Pose:
+    return Pose(box.cx, box.cy, box.w, box.h)
 
 
 def _extent(w: float, h: float, turn: float) -> tuple[float, float]:

@@ -7,8 +7,8 @@ from crop_support import reference_crop, smooth_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siamkd_core.crop import Square, crop_square, mean_colour, rotation
-from siamkd_core.device_crop import crop_squares, upload
+from siamkd_core.crop import Square, crop_square, mean_colour, rotation, shrink_of
+from siamkd_core.device_crop import crop_located, crop_squares, upload
 from siamkd_core.device_crop import mean_colour as device_mean_colour
 
 CPU = torch.device("cpu")
@@ -51,6 +51,34 @@ def test_equals_opencvs(cx, cy, side, size, turn, seed):
     # a level for OpenCV 4's steps of 1/32 pixel, one for its rounding of blocks that are shrunk
     assert np.abs(found - expected).max() <= 2
     assert np.abs(found - expected).mean() < 0.3
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    cx=st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0])),
+    cy=st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0])),
+    side=st.floats(2, 700),
+    shape=st.sampled_from([(120, 160), (31, 300), (3, 5)]),
+    size=st.sampled_from([9, 32, 127]),
+    turn=st.sampled_from([0.0, 0.4, -2.0]),
+    noise=st.booleans(),
+)
+def test_a_square_that_the_device_found_is_cut_as_if_it_were_known(
+    cx, cy, side, shape, size, turn, noise
+):
+    """Its centre anywhere in the image, its borders too; images smaller than a block."""
+    image = smooth_image(*shape)
+    if noise:
+        image = np.random.default_rng(1).integers(0, 256, image.shape, np.uint8)
+    colour = torch.from_numpy(np.float32(mean_colour(image)))[:, None, None]
+    square = Square(cx * shape[1], cy * shape[0], side, turn)
+    (expected,) = cut(image, [square], size, mean_colour(image))
+    found = torch.empty(1, 3, size, size)
+    located = Square(*(torch.tensor(v, dtype=torch.float64) for v in square[:3]), turn)
+    crop_located(upload(image, CPU), colour, located, shrink_of(side, size), found)
+    # a sample between two grey levels may be rounded to either
+    assert np.abs(found[0].permute(1, 2, 0).numpy() - expected).max() <= 1
+    assert np.mean(found[0].permute(1, 2, 0).numpy() != expected) < 0.01
 
 
 def test_noise_is_cut_alike_to_the_bit_but_for_few_pixels():

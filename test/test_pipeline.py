@@ -4,14 +4,14 @@ import tracemalloc
 
 import numpy as np
 
-from siamkd_core.crop import Square, crop_square, mean_colour
-from siamkd_core.pipeline import HostPipeline
-from siamkd_core.search import Known
+from siamkd_core.crop import crop_square, mean_colour
+from siamkd_core.pipeline import HostPipeline, Sought
+from siamkd_core.pose import Pose
 from siamkd_core.tracker_config import TrackerConfig
 
 CONFIG = TrackerConfig(search_size=151, scales=3)
-HERE = Square(90.0, 70.0, 80.0)
-KNOWN = Known((30.0, 40.0), (30.0, 40.0))
+HERE = Pose(90.0, 70.0, 30.0, 40.0)
+SOUGHT = Sought(None, (30.0, 40.0))
 
 
 class Recorder:
@@ -43,14 +43,14 @@ def image(seed):
 def test_each_look_cuts_its_own_image_into_the_same_memory():
     backend = Recorder()
     pipeline = HostPipeline(backend, CONFIG)
-    squares = HERE, HERE._replace(cx=20.0), Square(-500.0, -500.0, 80.0)
-    for seed, square in enumerate(squares):
-        pipeline.look(pipeline.take(image(seed)), None, square, KNOWN)
+    poses = HERE, HERE._replace(cx=20.0), HERE._replace(cx=-500.0, cy=-500.0)
+    for seed, pose in enumerate(poses):
+        pipeline.look(pipeline.take(image(seed)), SOUGHT, [pose])
     assert all(np.shares_memory(backend.lent[0], crops) for crops in backend.lent)
     factors = pipeline.search.factors()
     assert len(factors) == 3
-    for seed, (square, crops) in enumerate(zip(squares, backend.seen, strict=True)):
-        picture = image(seed)
+    for seed, (pose, crops) in enumerate(zip(poses, backend.seen, strict=True)):
+        picture, square = image(seed), pose.region(151)
         for factor, crop in zip(factors, crops, strict=True):
             side = square.side * factor
             expected = crop_square(picture, square[:2], side, 151, mean_colour(picture))
@@ -61,10 +61,10 @@ def test_a_look_needs_no_memory_for_its_crops():
     """NumPy tells tracemalloc of what it allocates."""
     pipeline = HostPipeline(Silent(), CONFIG)
     view = pipeline.take(image(0))
-    pipeline.look(view, None, HERE, KNOWN)
+    pipeline.look(view, SOUGHT, [HERE])
     tracemalloc.start()
     try:
-        pipeline.look(view, None, HERE, KNOWN)
+        pipeline.look(view, SOUGHT, [HERE])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

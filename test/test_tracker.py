@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from siamkd_core import pipeline
 from siamkd_core.anchors import anchor_boxes
 from siamkd_core.box import Box
 from siamkd_core.crop import crop_square, exemplar_side, mean_colour
@@ -84,14 +85,16 @@ def test_what_is_not_the_target_does_not_change_its_size(monkeypatch):
     one, other = tracker(replace(CARD, tracker=config)), tracker()
     for each in (one, other):
         each.init(scene(100, 100), Box(100, 100, 20, 20))
-        monkeypatch.setattr(each, "_moved", lambda target, *_: (target.cx + 4, target.cy, 30, 40))
+        monkeypatch.setattr(
+            pipeline, "moved", lambda pose, *_: pose._replace(cx=pose.cx + 4, w=30, h=40)
+        )
     for score, sizes in ((0.49, ((20, 20), (30, 40))), (0.5, ((30, 40), (30, 40)))):
         for each, size in zip((one, other), sizes, strict=True):
             monkeypatch.setattr(each, "score", lambda *_, score=score: score)
             track = each.update(scene(100, 100))
             assert track.score == score and track.box[2:] == size
-            assert track.box.cx == each._require_target().cx
-    assert one._require_target().cx == 118  # its place is followed all the same
+            assert track.box.cx == each._require_target().pose.cx
+    assert one._require_target().pose.cx == 118  # its place is followed all the same
 
 
 class FadingBackend(SeeingBackend):
@@ -163,13 +166,13 @@ def test_the_box_comes_before_the_exemplar_learns(monkeypatch):
         parted.find(image[..., 0])
     parted.learn()
     parted.find(np.where(scene(100, 100) > 100, 210, 20).astype(np.uint8))
-    before, place = parted._target.exemplar, parted._target.cx
+    before, place = parted._target.exemplar, parted._target.pose.cx
     with monkeypatch.context() as patch:
         patch.setattr(backends[1], "embed_exemplar", lambda crop: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             parted.learn()
     parted.learn()
-    assert (parted._target.exemplar, parted._target.cx) == (before, place)
+    assert (parted._target.exemplar, parted._target.pose.cx) == (before, place)
     assert len(set(backends[1].searched[searched:])) == 1
     # what is not asked for is not learnt, and not later either
     parted.find(np.where(scene(100, 100) > 100, 255, 20).astype(np.uint8))

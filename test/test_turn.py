@@ -312,7 +312,7 @@ def test_an_error_in_a_turned_look_leaves_the_target():
     tracker = scripted([(logit(0.1), 3, 0), (np.nan, 0, 0), (logit(0.9), 0, 0)])
     with pytest.raises(Exception, match="not a number"):
         tracker.update(rolled(0))
-    assert (tracker._target.cx, tracker._target.cy, tracker._target.turn) == (160, 120, 0)
+    assert tracker._target.pose == (160, 120, 40, 40, 0)
 
 
 @pytest.mark.parametrize("values", [{"turn": -1.0}, {"turn": 91.0}, {"turn_score": 1.5}])

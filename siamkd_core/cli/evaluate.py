@@ -25,7 +25,7 @@ DECIDING_MODULES = (
     *("box", "crop", "device_crop", "siamfc", "siamrpn", "anchors", "xcorr", "arrays", "likeness"),
     *("backend", "backends", "graph_backend", "onnx_export"),
     *("network", "alexnet", "efficientnet", "mobilenet", "resnet", "architectures", "modelfile"),
-    *("pixelwise_head", "ban_head", "locate", "select_box", "search", "pipeline"),
+    *("pixelwise_head", "ban_head", "locate", "select_box", "search", "pose", "pipeline"),
     *("device_pipeline", "tracker", "image", "evaluate"),
 )
 
