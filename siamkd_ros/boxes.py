@@ -13,7 +13,8 @@ from siamkd_core.box import Box, check_target_box
 from siamkd_core.errors import BoxError
 from siamkd_ros.rejected import Rejected
 
-MAX_LABEL = 64
+MAX_TEXT = 64
+"""Characters of a label or id."""
 
 
 def box_from_detection(detection: Any) -> Box:
@@ -56,7 +57,12 @@ def label_from_detection(detection: Any) -> str:
     """The class the operator named, or `target`. Cut, as it goes out again with every frame."""
     results = detection.results
     label = results[0].hypothesis.class_id if results else ""
-    return str(label)[:MAX_LABEL] or "target"
+    return str(label)[:MAX_TEXT] or "target"
+
+
+def id_from_detection(detection: Any) -> str:
+    """What the sender calls this box, to know the answer by. Cut too."""
+    return str(detection.id)[:MAX_TEXT]
 
 
 def fill_detection(detection: Any, box: Box, score: float, label: str, hypothesis: Any) -> None:

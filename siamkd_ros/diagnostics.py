@@ -42,6 +42,8 @@ class Report:
         reason: why the state is what it is, or why a box was refused.
         since: ROS time of the last change of state, seconds.
         target: id of the target; empty in idle.
+        box_id: of the message whose box that is, or which the reason refuses: its sender knows the
+            answer by it.
         score: of the latest processed frame, 0 to 1.
         unseen: seconds of video since the target was last seen.
     """
@@ -50,6 +52,7 @@ class Report:
     reason: str
     since: float = 0.0
     target: str = ""
+    box_id: str = ""
     score: float = 0.0
     unseen: float = 0.0
 
@@ -74,6 +77,7 @@ def status_task(report: Report, model: str) -> Task:
             "model": model,
             "since": f"{report.since:.3f}",
             "target_id": report.target,
+            "box_id": report.box_id,
             "score": f"{report.score:.3f}",
         },
     )

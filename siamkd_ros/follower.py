@@ -24,7 +24,7 @@ from siamkd_ros.diagnostics import Report
 from siamkd_ros.frame import SECOND, Frame, FrameRing
 from siamkd_ros.inbox import Drop, Enable, GaveWay, Inbox, Order, Start
 from siamkd_ros.parameters import TrackerParameters
-from siamkd_ros.rejected import REFUSED, REPLACED, Rejected
+from siamkd_ros.rejected import REFUSED, Rejected
 from siamkd_ros.statistics import Statistics
 
 # A box on an old frame is caught up within this time, skipping frames if it must.
@@ -86,7 +86,7 @@ class Follower:
         self._before: Frame | None = None  # the frame whose elapsed time was counted last
         self._size = (0, 0)  # (width, height) that the target's box belongs to
         self._target = ""
-        self._label = ""
+        self._label = self._box_id = ""
         self._since = 0.0
         self._reason = "waiting for a target on ~/init"
         # Ids differ between runs too: a restarted node's first target is not the old first one.
@@ -118,6 +118,7 @@ class Follower:
             "disabled by ~/enable" if paused else self._reason,
             self._since,
             self._target,
+            self._box_id,
             self._tracker.score,
             self._tracker.unseen,
         )
@@ -129,24 +130,29 @@ class Follower:
         with self._announcing:
             self._outputs.status(self.report())
 
-    def refuse(self, error: Rejected) -> None:
+    def refuse(self, error: Rejected, box_id: str) -> None:
         """A box cannot be used: count it and say so in the status; a target that is there stays.
 
         May be called from another thread.
+
+        Args:
+            box_id: of the message that it came in.
         """
         self._reject(error)
         with self._announcing:
-            self._outputs.status(replace(self.report(), reason=f"{REFUSED}: {error}"))
+            refused = replace(self.report(), reason=f"{REFUSED}: {error}", box_id=box_id)
+            self._outputs.status(refused)
 
     def _obey(self, order: Order) -> None:
         if isinstance(order, Drop):
             self._drop(order.reason)
         elif isinstance(order, Start) and not self.enabled:
-            self.refuse(Rejected("disabled", "a box was given while disabled by ~/enable"))
+            error = Rejected("disabled", "a box was given while disabled by ~/enable")
+            self.refuse(error, order.box_id)
         elif isinstance(order, Start):
             self._wait_with(order)
         elif isinstance(order, GaveWay):
-            self._refuse_replaced(order.count)
+            self._refuse_replaced(order)
         elif isinstance(order, Enable) and order.enabled != self.enabled:
             self._give_up_pending("disabled by ~/enable")
             self.enabled = order.enabled
@@ -159,13 +165,14 @@ class Follower:
         if waiting and start.resends(waiting):
             self._pending = waiting  # its patience runs on
         elif waiting:
-            self._refuse_replaced(1)
+            self._refuse_replaced(GaveWay(1, waiting.box_id))
 
-    def _refuse_replaced(self, count: int) -> None:
+    def _refuse_replaced(self, replaced: GaveWay) -> None:
         """Boxes gave way to others: count each, and say so once."""
-        for _ in range(count - 1):
+        for _ in range(replaced.count - 1):
             self._statistics.reject("box_replaced")
-        self.refuse(Rejected("box_replaced", REPLACED))
+        error = Rejected("box_replaced", "another box took its place")
+        self.refuse(error, replaced.box_id)
 
     def _start(self, start: Start) -> None:
         """Take the new target if its frame is there; the old one stays until that worked."""
@@ -186,17 +193,19 @@ class Follower:
             size = (image.shape[1], image.shape[0])
             self._tracker.init(image, check_box(start.box, *size))
         except Rejected as error:
-            self.refuse(error)
+            self.refuse(error, start.box_id)
             return
         except ImageError as error:
-            self.refuse(Rejected("unusable", str(error)))
+            self.refuse(Rejected("unusable", str(error)), start.box_id)
             return
         except Exception as error:  # whoever gave the box must hear that it is not followed
             why = self._fail(error)
-            self.refuse(Rejected("failed", f"the tracker could not start on it: {why}"))
+            failed = Rejected("failed", f"the tracker could not start on it: {why}")
+            self.refuse(failed, start.box_id)
             return
         self._starts += 1
         self._target, self._label = f"{self._run}-{self._starts}", start.label
+        self._box_id = start.box_id
         self._size, self._before = size, frame
         began = time.monotonic()
         told = [f"target {self._target} given on an image {began - frame.arrived:.2f} s old"]
@@ -224,9 +233,10 @@ class Follower:
 
     def _give_up_pending(self, reason: str) -> None:
         """Refuse the box that was not used yet, if there is one; its image may have come."""
-        if self._pending is not None:
-            self._pending = None
-            self.refuse(Rejected("box_dropped", f"dropped before it could be used: {reason}"))
+        pending, self._pending = self._pending, None
+        if pending:
+            error = Rejected("box_dropped", f"dropped before it could be used: {reason}")
+            self.refuse(error, pending.box_id)
 
     def _catch_up(self, frame: Frame) -> int:
         """Follow through the kept frames to the newest; ends in about CATCH_UP seconds.
@@ -338,7 +348,7 @@ class Follower:
     def _drop(self, reason: str) -> None:
         self._give_up_pending(reason)
         self._tracker.reset()
-        self._target, self._label, self._before = "", "", None
+        self._target, self._label, self._box_id, self._before = "", "", "", None
         self._changed(reason)
 
     def _fail(self, error: Exception) -> str:

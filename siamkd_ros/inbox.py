@@ -21,6 +21,7 @@ class Start:
     stamp: int
     label: str
     received: float  # steady clock, seconds
+    box_id: str = ""  # what its sender calls it, to know the answer by
 
     def resends(self, other: Start) -> bool:
         """Whether this is the other one, sent again."""
@@ -43,9 +44,11 @@ class Enable:
 
 @dataclass(frozen=True)
 class GaveWay:
-    """So many boxes were given that others took the place of before they were taken."""
+    """So many boxes were given that others took the place of before they were taken; and the
+    id of the newest of them."""
 
     count: int
+    box_id: str = ""
 
 
 Order = Start | Drop | Enable | GaveWay
@@ -79,14 +82,14 @@ class Inbox:
                 if order.resends(before):
                     order = before
                 else:
-                    self._count_one_more()
+                    self._count_one_more(before)
             self._orders.append(order)
             self._condition.notify()
 
-    def _count_one_more(self) -> None:
+    def _count_one_more(self, start: Start) -> None:
         before = next((one for one in self._orders if isinstance(one, GaveWay)), GaveWay(0))
         self._orders = [one for one in self._orders if one is not before]
-        self._orders.append(GaveWay(before.count + 1))
+        self._orders.append(GaveWay(before.count + 1, start.box_id))
 
     @property
     def ends_the_target(self) -> bool:

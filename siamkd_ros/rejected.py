@@ -6,8 +6,6 @@ from siamkd_core.errors import SiamkdError
 
 REFUSED = "box refused"
 """How the status's reason begins where a box is not taken."""
-REPLACED = "another box took its place"
-"""What the status says of a box that gave way; to `select_box` it is no answer to its own."""
 
 
 class Rejected(SiamkdError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import sys
 import time
@@ -37,12 +38,11 @@ from siamkd_ros.image_topic import image_topic, subscribe_image
 from siamkd_ros.parameter_spec import declare
 from siamkd_ros.parameters import SelectParameters
 from siamkd_ros.qos import describe_publishers, latched
-from siamkd_ros.rejected import REFUSED, REPLACED, Rejected
+from siamkd_ros.rejected import REFUSED, Rejected
 from siamkd_ros.runtime import main_exit
 
 TITLE = "drag a box around the target, then Enter; c cancels"
 POLL = 0.05
-SETTLE = 0.3
 ANSWER = 5.0
 """Seconds that the tracker has to answer."""
 RESEND = 2.0
@@ -106,7 +106,8 @@ class SelectBoxNode(Node):
         self.parameters = declare(self, SelectParameters)
         self._chosen = chosen
         self._image: tuple[Any, Image] | None = None  # header, picture
-        self._target: str | None = None  # the tracker's; None before it has spoken
+        self._name = f"select_box-{secrets.token_hex(4)}"  # of the box, for the tracker's answer
+        self._heard = False
         self._answer, self._refused = "", False
         transport = self.parameters.image_transport
         self._topic = image_topic(self, transport)
@@ -132,14 +133,12 @@ class SelectBoxNode(Node):
             self.get_logger().warning(f"refused: {error}", throttle_duration_sec=5.0)
 
     def on_status(self, message: DiagnosticStatus) -> None:
-        """An answer is a refusal or a new target: the old one may fade or go meanwhile."""
+        """The first one that names our box is the answer: it is the target now, or was refused."""
         told = {pair.key: pair.value for pair in message.values}
-        target, reason = told.get("target_id", ""), told.get("reason", "")
-        # that an earlier box gave way, to ours perhaps, is no answer to ours
-        refused = reason.startswith(REFUSED) and REPLACED not in reason
-        if not self._answer and (refused or target not in ("", self._target)):
+        self._heard = True
+        if not self._answer and told.get("box_id") == self._name:
+            refused = told.get("reason", "").startswith(REFUSED)
             self._answer, self._refused = message.message, refused
-        self._target = target
 
     def _work(self) -> Iterator[None]:
         """The whole job, a step a timer tick.
@@ -149,18 +148,13 @@ class SelectBoxNode(Node):
             SiamkdError: no image, no tracker, no window, nothing selected, no answer.
         """
         patience = time.monotonic() + self.parameters.timeout
-        while self._image is None or self._target is None or not self._listeners:
+        while self._image is None or not self._heard or not self._listeners:
             if time.monotonic() > patience:
                 raise SiamkdError(self._missing())
             yield
         header, image = self._image
         box = self._chosen(image)
-        # what the tracker said meanwhile waits in the queue, and is not about this box
-        settled = time.monotonic() + SETTLE
-        while time.monotonic() < settled:
-            yield
-        self._answer = ""
-        message = Detection2D(header=header)
+        message = Detection2D(header=header, id=self._name)
         write_box(message.bbox, box)
         self.get_logger().info(
             f"box {box.x:g},{box.y:g},{box.w:g},{box.h:g} sent to {self._boxes.topic_name}"

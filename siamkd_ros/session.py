@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo
 from vision_msgs.msg import Detection2D
 
 from siamkd_core.longterm import ShortTermTracker
-from siamkd_ros.boxes import box_from_detection, label_from_detection
+from siamkd_ros.boxes import box_from_detection, id_from_detection, label_from_detection
 from siamkd_ros.follower import Follower, Outputs
 from siamkd_ros.image_topic import subscribe_image
 from siamkd_ros.inbox import Start
@@ -89,13 +89,14 @@ class Session:
 
     def on_init(self, message: Detection2D) -> None:
         """Check a box and leave it for the inference thread."""
+        label, box_id = label_from_detection(message), id_from_detection(message)
         try:
-            box, label = box_from_detection(message), label_from_detection(message)
+            box = box_from_detection(message)
         except Rejected as error:
-            self.follower.refuse(error)
+            self.follower.refuse(error, box_id)
             return
         stamp = nanoseconds(message.header.stamp)
-        self.intake.inbox.put_order(Start(box, stamp, label, time.monotonic()))
+        self.intake.inbox.put_order(Start(box, stamp, label, time.monotonic(), box_id))
 
     def use(self, values: TrackerParameters) -> None:
         """Take other parameters, live."""

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from siamkd_core.box import Box
-from siamkd_ros.boxes import box_from_detection, check_box, fill_detection, label_from_detection
+from siamkd_ros.boxes import (
+    box_from_detection,
+    check_box,
+    fill_detection,
+    id_from_detection,
+    label_from_detection,
+)
 from siamkd_ros.rejected import Rejected
 
 
@@ -87,3 +93,10 @@ def test_labels_are_cut_and_have_a_default() -> None:
     assert label_from_detection(message) == "target"
     message.results = [hypothesis("x" * 100_000)]
     assert label_from_detection(message) == "x" * 64
+
+
+def test_the_senders_name_for_a_box_is_cut() -> None:
+    message = detection()
+    assert id_from_detection(message) == ""
+    message.id = "y" * 100_000
+    assert id_from_detection(message) == "y" * 64

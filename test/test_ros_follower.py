@@ -18,7 +18,7 @@ from siamkd_core.presence import State
 from siamkd_core.tracker import Track
 from siamkd_ros.follower import CATCH_UP, START_PATIENCE
 from siamkd_ros.frame import SECOND
-from siamkd_ros.inbox import Drop, Enable, Order, Start
+from siamkd_ros.inbox import Drop, Enable, GaveWay, Order, Start
 
 
 @pytest.fixture
@@ -244,9 +244,48 @@ def test_a_bad_box_is_refused_and_keeps_the_target(
     assert rig.refused == [reason]
     assert rig.statistics.snapshot(0.0).rejects == {reason: 1}
     assert rig.reports[-1].reason.startswith("box refused: ")
-    assert replace(rig.reports[-1], reason=before.reason) == before
+    refused = rig.reports[-1]
+    assert replace(refused, reason=before.reason, box_id=before.box_id) == before
     rig.feed()
     assert rig.targets[-1][2] == before.target
+
+
+def named(box_id: str, stamp: float = 0.0, box: Box = BOX) -> Start:
+    return Start(box, round(stamp * SECOND), "dog", time.monotonic(), box_id)
+
+
+def test_every_answer_names_its_box(rig: Rig) -> None:
+    """So that whoever sent it knows that he is meant."""
+    rig.feed(3)
+    rig.order(named("early", 5 / RATE))
+    rig.order(named("first"))
+    outside = Box(-100, 10, 20, 20)
+    rig.order(named("outside", box=outside))
+    rig.order(GaveWay(3, "in the queue"))
+    rig.order(Enable(False))
+    rig.order(named("disabled"))
+    rig.order(Enable(True))
+    rig.order(named("waits", 5 / RATE))
+    rig.order(Drop("reset by ~/reset"))
+    told = [(one.box_id, one.reason.partition(":")[2][:9].strip()) for one in rig.reports]
+    assert told == [
+        ("early", "another"),
+        ("first", ""),
+        ("outside", "the box"),
+        ("in the queue", "another"),
+        ("first", ""),  # disabled
+        ("disabled", "a box wa"),
+        ("first", ""),  # goes on
+        ("waits", "dropped"),
+        ("", ""),
+    ]
+
+
+def test_a_box_of_another_sender_is_another(rig: Rig) -> None:
+    waits = named("mine", 9 / RATE)
+    rig.order(waits)
+    rig.order(replace(waits, box_id="yours"))
+    assert rig.reports[-1].box_id == "mine" and rig.refused == ["box_replaced"]
 
 
 def test_a_box_for_an_image_on_its_way_waits_for_it(rig: Rig) -> None:

@@ -18,7 +18,7 @@ def frame(sequence: int) -> Frame:
 
 
 def start(n: float) -> Start:
-    return Start(Box(n, n, 5, 5), 0, "target", 0.0)
+    return Start(Box(n, n, 5, 5), 0, "target", 0.0, f"box {n}")
 
 
 def test_the_newest_frame_overwrites() -> None:
@@ -33,7 +33,7 @@ def test_orders_keep_their_sequence_and_only_the_newest_of_a_kind() -> None:
     inbox = Inbox()
     for order in (start(1), Drop("a"), start(2), Enable(False), Drop("b")):
         inbox.put_order(order)
-    assert inbox.take() == ([GaveWay(1), start(2), Enable(False), Drop("b")], None)
+    assert inbox.take() == ([GaveWay(1, "box 1"), start(2), Enable(False), Drop("b")], None)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_flood_of_orders_takes_no_memory() -> None:
         inbox.put_order(start(n))
         inbox.put_order(Drop(str(n)))
     work = inbox.take()
-    assert work and work[0] == [GaveWay(9_999), start(9_999), Drop("9999")]
+    assert work and work[0] == [GaveWay(9_999, "box 9998"), start(9_999), Drop("9999")]
 
 
 def test_a_box_that_is_sent_again_is_the_old_one() -> None:

@@ -188,7 +188,7 @@ def test_camera_task() -> None:
     ],
 )
 def test_tracker_task_and_status(state: State, level: Level) -> None:
-    report = Report(state, "because", 12.5, "ab-1", 0.25, 3.0)
+    report = Report(state, "because", 12.5, "ab-1", "mine", 0.25, 3.0)
     statistics = Statistics()
     for task in (
         status_task(report, "siamfc"),
@@ -199,6 +199,7 @@ def test_tracker_task_and_status(state: State, level: Level) -> None:
         assert task.values["state"] == state.value
         assert task.values["since"] == "12.500"
         assert task.values["target_id"] == "ab-1"
+    assert status_task(report, "siamfc").values["box_id"] == "mine"
     statistics.count("errors")
     failed = tracker_task(report, statistics.snapshot(1.0), **ACTIVE)
     assert failed.level == Level.WARN
