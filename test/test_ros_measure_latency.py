@@ -41,14 +41,21 @@ def test_the_networks_time_is_taken_off_frame_by_frame() -> None:
     assert median_p99([0.001, 0.002, 0.003]) == pytest.approx((2.0, 2.98))
 
 
+def test_page_faults_are_those_between_the_results() -> None:
+    one = run([10, 20, 30, 40, 50], [(20, 25), (40, 43)])
+    one.faults = {10 * MS: 0, 20 * MS: 1000, 40 * MS: 1500, 50 * MS: 9000}
+    assert one.faults_per_image == 250  # of two images, one of which had no result
+
+
 def test_the_report_has_the_ratio() -> None:
     bare = run([10, 20, 30], [(10, 12), (20, 22), (30, 32)])
     tracker = run([10, 20, 30], [(10, 30), (20, 40), (30, 50)])
     tracker.network = {n * MS: 0.016 for n in (10, 20, 30)}
+    tracker.faults = {n * MS: 70 * n for n in (10, 20, 30)}
     text = report("the command", "the transport", [(bare, tracker)])
     row = next(line for line in text.splitlines() if line.startswith("| 640x480, 30 Hz | 2.0"))
     assert row.split(" | ")[1:5] == ["2.0 / 2.0", "20.0 / 20.0", "4.0 / 4.0", "2.0 / 2.0"]
-    assert "`the command`" in text
+    assert "`the command`" in text and text.count("| 700 |") == 1
 
 
 def test_the_clip_shows_the_target_where_it_says(tmp_path: Path) -> None:

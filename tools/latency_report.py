@@ -50,13 +50,16 @@ def report(command: str, transport: str, pairs: Sequence[tuple[Run, Run]]) -> st
         "",
         "The node's own diagnostics, p50 / p95 in ms of its last 300 frames:",
         "",
-        f"| images | {' | '.join(STAGES)} | overwritten |",
-        f"|---|{'---|' * len(STAGES)}---|",
+        f"| images | {' | '.join(STAGES)} | overwritten | page faults an image |",
+        f"|---|{'---|' * len(STAGES)}---|---|",
     ]
     for _, tracker in pairs:
         t = tracker.timing
         cells = [f"{t.get(f'{s}_ms.p50')} / {t.get(f'{s}_ms.p95')}" for s in STAGES]
-        lines.append(f"| {_images(tracker)} | {' | '.join(cells)} | {t.get('overwritten')} |")
+        lines.append(
+            f"| {_images(tracker)} | {' | '.join(cells)} | {t.get('overwritten')} "
+            f"| {tracker.faults_per_image:.0f} |"
+        )
     faults = sum(run.out_of_order + run.restamped for pair in pairs for run in pair)
     results = sum(len(run.results) for pair in pairs for run in pair)
     found = [f"{tracker.found} of {len(tracker.results)}" for _, tracker in pairs]

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
 
 from latency_run import NETWORK
 
+from siamkd_ros import runtime
 from siamkd_ros.intake import nanoseconds
-from siamkd_ros.runtime import run
 
 
-def play(role: str, notes: Path) -> int:
-    """Be the camera, the bare subscriber or the tracker until Ctrl-C; the exit code."""
+def play(role: str, notes: Path, default_malloc: bool) -> int:
+    """Be the camera, the bare subscriber or the tracker until Ctrl-C; the exit code.
+
+    Args:
+        notes: file that is written as it ends.
+        default_malloc: leave malloc's thresholds as they are.
+    """
+    if default_malloc:
+        runtime.keep_image_memory = lambda: False
     # each makes what it alone needs: a bare subscriber that has PyTorch loaded is not bare
     made = {"camera": _camera, "bare": _bare, "tracker": _tracker}[role]()
 
@@ -23,7 +31,7 @@ def play(role: str, notes: Path) -> int:
             super().close()
             notes.write_text(json.dumps(self.notes))
 
-    return run(Noting, sys.argv)
+    return runtime.run(Noting, sys.argv)
 
 
 def _camera() -> Any:
@@ -48,16 +56,18 @@ def _tracker() -> Any:
     from siamkd_ros.tracker_node import TrackerNode
 
     class NotingTracker(TrackerNode):
-        """Notes each frame's stamp and its seconds in the network."""
+        """Notes each frame's stamp, its seconds in the network, and the process's page faults."""
 
         def __init__(self) -> None:
-            self.notes: list[tuple[int, float]] = []
+            self.notes: list[tuple[int, float, int]] = []
             super().__init__()
 
         def target(self, frame: Any, track: Any, target: str, label: str) -> None:
             super().target(frame, track, target, label)
             if track is not None:
-                self.notes.append((frame.stamp, sum(track.seconds[stage] for stage in NETWORK)))
+                network = sum(track.seconds[stage] for stage in NETWORK)
+                faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+                self.notes.append((frame.stamp, network, faults))
 
     return NotingTracker
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -21,6 +20,7 @@ class Run:
         results: (stamp, arrival) of what the receiver got.
         found: results with a box.
         network: time in the network, of frames of a tracker, by their stamp.
+        faults: page faults of a tracker's process until a frame, by its stamp.
         timing, device: the node's own diagnostics.
     """
 
@@ -29,7 +29,8 @@ class Run:
     published: list[int] = field(default_factory=list)
     results: list[tuple[int, int]] = field(default_factory=list)
     found: int = 0
-    network: Mapping[int, float] = field(default_factory=dict)
+    network: dict[int, float] = field(default_factory=dict)
+    faults: dict[int, int] = field(default_factory=dict)
     timing: dict[str, str] = field(default_factory=dict)
     device: dict[str, str] = field(default_factory=dict)
 
@@ -45,6 +46,14 @@ class Run:
             for stamp, arrival in self.results
             if stamp in self.network
         ]
+
+    @property
+    def faults_per_image(self) -> float:
+        """Page faults between the first and the last result, for each image of the camera that
+        was published meanwhile."""
+        first, *_, last = (stamp for stamp, _ in self.results if stamp in self.faults)
+        images = sum(first < stamp <= last for stamp in self.published)
+        return (self.faults[last] - self.faults[first]) / images
 
     @property
     def out_of_order(self) -> int:

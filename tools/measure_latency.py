@@ -38,7 +38,7 @@ def main() -> int:
     if args.role:
         from latency_roles import play
 
-        return play(args.role, args.notes)
+        return play(args.role, args.notes, args.default_malloc)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     sys.path.insert(0, str(ROOT))
     from demo_processes import isolate
@@ -70,6 +70,12 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="without config/fastdds.xml: shows what it is for",
     )
+    parser.add_argument(
+        "--default-malloc",
+        action="store_true",
+        help="leave malloc's thresholds as they are in all of the processes: shows what the node "
+        "sets them for",
+    )
     parser.add_argument("--role", help=argparse.SUPPRESS)
     parser.add_argument("--notes", type=Path, help=argparse.SUPPRESS)
     return parser.parse_known_args()[0]
@@ -90,26 +96,35 @@ def measure_all(args: argparse.Namespace) -> str:
             clip = write_clip(folder / f"{size[0]}x{size[1]}", *size)
             for rate in args.rates:
                 print(f"{size[0]}x{size[1]}, {rate:g} Hz ...", file=sys.stderr, flush=True)
-                pairs.append(measure(clip, size, rate, args.seconds, str(model), folder))
+                pairs.append(measure(clip, size, rate, args, str(model), folder))
     rclpy.shutdown()
     command = (
         f"python tools/measure_latency.py --seconds {args.seconds:g} "
         f"--rates {' '.join(f'{rate:g}' for rate in args.rates)} --sizes {' '.join(args.sizes)} "
         f"--model {args.model}{' --default-transport' * args.default_transport}"
+        f"{' --default-malloc' * args.default_malloc}"
     )
     transport = "default transport" if args.default_transport else "config/fastdds.xml"
+    transport += ", malloc's default thresholds" * args.default_malloc
     return report(command, transport, pairs)
 
 
 def measure(
-    clip: Path, size: tuple[int, int], rate: float, seconds: float, model: str, folder: Path
+    clip: Path,
+    size: tuple[int, int],
+    rate: float,
+    args: argparse.Namespace,
+    model: str,
+    folder: Path,
 ) -> tuple[Run, Run]:
     """Bare subscriber, then tracker, at one camera process."""
+    seconds: float = args.seconds
     bare, tracker = Run(size, rate), Run(size, rate)
     children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(role: str, **parameters: object) -> None:
         command = [sys.executable, __file__, "--role", role, "--notes", str(folder / role)]
+        command += ["--default-malloc"] * args.default_malloc
         pairs = [f"{name}:={value}" for name, value in parameters.items()]
         ros = ["--ros-args", *(word for pair in pairs for word in ("-p", pair))]
         children[role] = subprocess.Popen([*command, *ros])
@@ -135,7 +150,8 @@ def measure(
         receiver.until(receiver.is_heard, "the tracker")
         receiver.give_box(clip, size)
         receiver.count(tracker, seconds)
-        tracker.network = dict(notes("tracker"))
+        for stamp, network, faults in notes("tracker"):
+            tracker.network[stamp], tracker.faults[stamp] = network, faults
         bare.published = tracker.published = notes("camera")
     finally:
         receiver.close()
