@@ -26,6 +26,9 @@ from siamkd_ros.statistics import Snapshot
 # not fit goes over UDP in fragments, and without retransmission one lost fragment loses the image.
 LARGE_IMAGE = 500_000
 MUCH_MISSING = 0.3
+REMEDY = (
+    "start the publisher with FASTRTPS_DEFAULT_PROFILES_FILE naming siamkd_ros's config/fastdds.xml"
+)
 
 
 def newest_image() -> QoSProfile:
@@ -92,17 +95,29 @@ def loss_advice(topic: str, snapshot: Snapshot, best_effort: bool, rmw: str) -> 
     The publisher's transport cannot be asked for over the graph, so this speaks of what was
     measured and of its known cause.
     """
-    if not (
-        best_effort
-        and rmw == "rmw_fastrtps_cpp"
-        and snapshot.image_bytes > LARGE_IMAGE
-        and snapshot.missing > MUCH_MISSING
-    ):
+    large = snapshot.image_bytes > LARGE_IMAGE
+    if not (_loses(best_effort, rmw) and large and snapshot.missing > MUCH_MISSING):
         return ""
     return (
         f"at least {100 * snapshot.missing:.0f} % of the images on {topic} do not arrive "
         f"({snapshot.image_bytes / 1e6:.1f} MB each, best effort). Either this machine is "
         "overloaded, or their publisher runs Fast DDS with its default 512 KB shared memory "
-        "segment: start the publisher with FASTRTPS_DEFAULT_PROFILES_FILE naming siamkd_ros's "
-        "config/fastdds.xml"
+        f"segment: {REMEDY}"
     )
+
+
+def silence_advice(image_bytes: int, best_effort: bool, rmw: str) -> str:
+    """What else to do where there is a publisher and no image comes; empty if nothing: of large
+    images all may be lost, and then none tells that others were.
+
+    Args:
+        image_bytes: of the last image; 0: none ever came.
+    """
+    if not _loses(best_effort, rmw) or 0 < image_bytes <= LARGE_IMAGE:
+        return ""
+    return f"; if it does send, and images of over {LARGE_IMAGE / 1e6:g} MB: {REMEDY}"
+
+
+def _loses(best_effort: bool, rmw: str) -> bool:
+    """Whether images that do not fit into shared memory are lost."""
+    return best_effort and rmw == "rmw_fastrtps_cpp"

@@ -21,7 +21,7 @@ from siamkd_ros.image_topic import subscribe_image
 from siamkd_ros.inbox import Start
 from siamkd_ros.intake import Intake, nanoseconds
 from siamkd_ros.parameters import TrackerParameters
-from siamkd_ros.qos import loss_advice
+from siamkd_ros.qos import describe_publishers, loss_advice, silence_advice
 from siamkd_ros.rejected import Rejected
 from siamkd_ros.results import Results
 from siamkd_ros.statistics import Snapshot, Statistics
@@ -112,9 +112,22 @@ class Session:
 
     def loss_advice(self, snapshot: Snapshot) -> str:
         """As `qos.loss_advice`, for this subscription."""
-        best_effort = self._images.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+        rmw = get_rmw_implementation_identifier()
+        return loss_advice(self._images.topic_name, snapshot, self._best_effort, rmw)
+
+    def silence(self, snapshot: Snapshot) -> str:
+        """Who publishes images, in words, and what to do where they do not come."""
         topic, rmw = self._images.topic_name, get_rmw_implementation_identifier()
-        return loss_advice(topic, snapshot, best_effort, rmw)
+        publishers = self._node.get_publishers_info_by_topic(topic)
+        offers = describe_publishers(topic, publishers)
+        ours = self._images.msg_type.__name__
+        if any(info.topic_type.rpartition("/")[2] == ours for info in publishers):
+            offers += silence_advice(snapshot.image_bytes, self._best_effort, rmw)
+        return offers
+
+    @property
+    def _best_effort(self) -> bool:
+        return bool(self._images.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT)
 
     def stop(self) -> None:
         """End the thread, in JOIN_TIMEOUT. Nothing is sent after it ended."""

@@ -30,7 +30,6 @@ from siamkd_ros.lifecycle import ManagedNode
 from siamkd_ros.loaded import LoadedModel, load
 from siamkd_ros.parameter_spec import declare, watch
 from siamkd_ros.parameters import TrackerParameters
-from siamkd_ros.qos import describe_publishers
 from siamkd_ros.rejected import Rejected
 from siamkd_ros.reporter import Reporter
 from siamkd_ros.results import Results
@@ -63,8 +62,8 @@ class TrackerNode(ManagedNode):
         self.model: LoadedModel | None = None
         self._given = tracker
         self._results: Results | None = None
-        self._topic = image_topic(self, self.parameters.image_transport)
-        self._reporter = Reporter(self, self._topic)
+        topic = image_topic(self, self.parameters.image_transport)
+        self._reporter = Reporter(self, topic)
         watch(self, lambda: self.parameters, self._set_parameters)
         self.create_service(Trigger, "~/reset", self.on_reset)
         self.create_service(SetBool, "~/enable", self.on_enable)
@@ -144,10 +143,7 @@ class TrackerNode(ManagedNode):
         values, session = self.parameters, self.session
         snapshot = self.statistics.snapshot(time.monotonic())
         silent = session.silent_for(snapshot.last_arrival) if session else 0.0
-        offers = ""
-        if silent > values.image_timeout:
-            publishers = self.get_publishers_info_by_topic(self._topic)
-            offers = describe_publishers(self._topic, publishers)
+        offers = session.silence(snapshot) if session and silent > values.image_timeout else ""
         camera = diagnostics.camera_task(snapshot, silent, values.image_timeout, offers)
         tracking = diagnostics.tracker_task(
             self._report(),

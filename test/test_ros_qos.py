@@ -14,7 +14,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSReliabilityPolic
 from ros_support import PATIENCE, rclpy
 
 from siamkd_ros.image_topic import subscribe_image
-from siamkd_ros.qos import describe_publishers, latched, loss_advice, newest_image
+from siamkd_ros.qos import describe_publishers, latched, loss_advice, newest_image, silence_advice
 from siamkd_ros.statistics import Statistics
 
 LOSSY = replace(Statistics().snapshot(0.0), image_bytes=2_764_800, missing=0.6)
@@ -79,6 +79,24 @@ def test_publishers_in_words() -> None:
     assert describe_publishers("/image", [info]) == (
         "publishers on /image: /cam (sensor_msgs/msg/CompressedImage, best_effort, volatile)"
     )
+
+
+@pytest.mark.parametrize(
+    ("image_bytes", "best_effort", "rmw", "said"),
+    [
+        (0, True, "rmw_fastrtps_cpp", True),  # none ever came
+        (2_764_800, True, "rmw_fastrtps_cpp", True),
+        (100_000, True, "rmw_fastrtps_cpp", False),
+        (0, False, "rmw_fastrtps_cpp", False),
+        (0, True, "rmw_cyclonedds_cpp", False),
+    ],
+)
+def test_silence_may_be_large_images_of_which_all_are_lost(
+    image_bytes: int, best_effort: bool, rmw: str, said: bool
+) -> None:
+    advice = silence_advice(image_bytes, best_effort, rmw)
+    assert ("FASTRTPS_DEFAULT_PROFILES_FILE" in advice) is said
+    assert bool(advice) is said
 
 
 def test_advice_for_large_images_that_do_not_arrive() -> None:

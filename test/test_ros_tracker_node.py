@@ -521,6 +521,42 @@ def test_incompatible_qos_is_a_warning_that_names_topic_and_policy(
     assert "qos_overrides./other/image.subscription.reliability" in tracker.log
 
 
+def test_large_images_that_do_not_fit_into_shared_memory_are_explained(
+    tmp_path: Path, other: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera that was started without the profile: most of its images are lost, or all."""
+    image = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    assert cv2.imwrite(str(clip / "0.png"), image)
+    tracker = start_other(tmp_path, "tracker", model=tiny_model(tmp_path), image_timeout=1.0)
+    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE")
+    camera = start_other(
+        tmp_path, "camera", source=clip, rate=30.0, loop=True, reliability="best_effort"
+    )
+    monkeypatch.undo()
+    began = time.monotonic()
+    explained = re.compile(
+        r"(do not arrive|no image (for|yet); .*/other/camera .*if it does send)"
+        r".* FASTRTPS_DEFAULT_PROFILES_FILE .*config/fastdds.xml"
+    )
+    try:
+        other.wait_for(lambda: "/other/image" in camera.log, "the camera")
+        # a middleware that loses nothing has nothing to explain
+        other.wait_for(
+            lambda: explained.search(tracker.log) or time.monotonic() > began + 45, "the advice"
+        )
+        seen = values(other.fresh_diagnostics()["other/tracker: camera"])
+    finally:
+        assert camera.stop() == 0, camera.log
+        assert tracker.stop() == 0, tracker.log
+    lost = f"{seen['missing_percent']} % of {seen['received']} received and lost"
+    if not explained.search(tracker.log) and float(seen["missing_percent"]) < 30:
+        assert int(seen["received"]) > 0, tracker.log
+        pytest.skip(f"the middleware loses little without a profile: {lost}")
+    assert explained.search(tracker.log), f"{lost}\n{tracker.log}"
+
+
 def test_what_the_user_must_change_ends_the_start_in_words(tmp_path: Path) -> None:
     tracker = start_other(tmp_path, "tracker", model="no_such_model")
     assert tracker.wait() == 2
