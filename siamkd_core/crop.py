@@ -20,6 +20,8 @@ from siamkd_core.image import Image
 
 CONTEXT = 0.5
 """Share of (w + h) that is added to each side of the target before the square is taken."""
+MARGIN = 2
+"""Pixels of the image around what a crop shows, beside those of one of its own pixels."""
 
 
 def exemplar_side(w: Scalar, h: Scalar, context: float = CONTEXT) -> Scalar:
@@ -91,10 +93,16 @@ def plan_crop(
     transform: NDArray[np.float64] | None = None,
 ) -> CropPlan | None:
     """The geometry of :func:`crop_square` in an image of this shape; None: the square shows nothing
-    of the image."""
+    of the image.
+
+    Raises:
+        ValueError: a square that is not finite.
+    """
     linear = np.eye(2) if transform is None else np.asarray(transform, float)
     linear = linear * (side / out_side)
     middle, (height, width) = np.asarray(center, float), shape[:2]
+    if not math.isfinite(side + middle[0] + middle[1]):
+        raise ValueError(f"a square at {tuple(center)} with a side of {side} is no place to look")
     begin, end = (
         edge.astype(int)
         for edge in part_edges(middle, side, out_side, linear, np.array([width, height], float))
@@ -132,11 +140,20 @@ def part_edges(
     """
     xp = library(center)
     corners = _corners(out_side, device_of(center)) @ linear.T + center
-    margin = 2 + xp.ceil(side / out_side)
+    margin = MARGIN + xp.ceil(side / out_side)
     none = xp.zeros_like(size)
     begin = xp.floor(xp.amin(corners, 0)) - margin
     end = xp.ceil(xp.amax(corners, 0)) + margin
     return xp.clip(begin, none, size), xp.clip(end, none, size)
+
+
+def most_blocks(shrink: int, out_side: int, turn: float) -> int:
+    """How many blocks along an axis the part of any square has at most that is shrunk by
+    ``shrink`` (:func:`shrink_of`) and turned by these radians; see :func:`part_edges`."""
+    spread = abs(math.cos(turn)) + abs(math.sin(turn))
+    # the side is below shrink + 1 pixels a pixel of the crop, and its edges are made whole
+    pixels = (shrink + 1) * out_side * spread + 2 * (MARGIN + shrink + 1) + 2
+    return math.ceil(pixels / shrink)
 
 
 def part_matrix(center: Array, begin: Array, block: Array, out_side: int, linear: Array) -> Array:
@@ -181,7 +198,7 @@ def crop_square(
         (out_side, out_side, 3) uint8, ``out`` where that is given.
 
     Raises:
-        ValueError: an image or ``out`` of another kind.
+        ValueError: an image or ``out`` of another kind, or a square that is not finite.
     """
     if out is None:
         out = np.empty((out_side, out_side, 3), np.uint8)

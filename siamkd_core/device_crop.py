@@ -6,9 +6,7 @@ learnt them. OpenCV 4 samples in steps of 1/32 pixel; OpenCV 5, and this, at the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,8 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from siamkd_core.arrays import Array, constant, library
-from siamkd_core.crop import CropPlan, Square, part_edges, part_matrix, plan_crop, rotation
+from siamkd_core.arrays import Array, library
+from siamkd_core.crop import (
+    CropPlan,
+    Square,
+    most_blocks,
+    part_edges,
+    part_matrix,
+    plan_crop,
+    rotation,
+)
 
 
 def upload(array: NDArray[np.generic], device: torch.device) -> Tensor:
@@ -53,13 +59,13 @@ def crop_squares(frame: Tensor, colour: Tensor, squares: Sequence[Square], out: 
     size = out.shape[-1]
     shape = tuple(frame.shape)
     plans = [plan_crop(shape, s[:2], s.side, size, rotation(s.turn)) for s in squares]
-    theta = upload(np.stack([_unit_of(plan) for plan in plans]).astype(np.float32), frame.device)
-    for plan, unit, crop in zip(plans, theta, out, strict=True):
+    units = upload(np.stack([_unit_of(plan) for plan in plans]).astype(np.float32), frame.device)
+    for plan, grid, crop in zip(plans, _grids(units, size), out, strict=True):
         if plan is None:
             crop.copy_(colour.round().expand_as(crop))
             continue
         inside = _shrunk(frame[plan.rows, plan.columns], plan.shrink) - colour
-        _sample(inside, unit, colour, crop)
+        _sample(inside, grid, colour, crop)
     return out
 
 
@@ -78,35 +84,32 @@ def crop_located(frame: Tensor, colour: Tensor, square: Square, shrink: int, out
     """
     size, device = out.shape[-1], frame.device
     height, width = frame.shape[:2]
-    linear, (bounds, block) = upload(
-        np.array(
-            [
-                rotation(square.turn),
-                [[width, height], [min(shrink, width), min(shrink, height)]],
-            ]
-        ),
-        device,
+    sides = min(shrink, width), min(shrink, height)
+    # blocks behind the part's end, like what lies outside of the image, are of the colour
+    most = most_blocks(shrink, size, square.turn)
+    counts = min(most, width // sides[0]), min(most, height // sides[1])
+    given = upload(
+        np.array([*rotation(square.turn), (width, height), sides, np.array(counts) / 2]), device
     )
+    linear, (bounds, block, half) = given[:2] * (square.side / size), given[2:]
     center = torch.stack([square.cx, square.cy])
-    linear = linear * (square.side / size)
     begin, end = part_edges(center, square.side, size, linear, bounds)
     matrix = part_matrix(center, begin, block, size, linear)
-    # as many blocks as a square that is shrunk so may need, with its margins; those behind its end,
-    # like what lies outside of the image, are of the colour
-    spread = abs(math.cos(square.turn)) + abs(math.sin(square.turn))
-    most = math.ceil(((shrink + 1) * size * spread + 2 * (shrink + 4)) / shrink) + 1
-    count = (end - begin).div(block, rounding_mode="floor")
-    sides = min(shrink, width), min(shrink, height)
     columns, rows = (
         # an answer that is no number must not lead out of the image either
-        (begin[axis] + _numbers(most * side, device)).long().clamp(0, edge - 1)
-        for axis, (side, edge) in enumerate(zip(sides, (width, height), strict=True))
+        (first + torch.arange(count * side, device=device)).long().clamp(0, edge - 1)
+        for first, count, side, edge in zip(begin, counts, sides, (width, height), strict=True)
     )
     part = frame.index_select(0, rows).index_select(1, columns)
-    blocks = _numbers(most, device)
-    shown = (blocks[:, None] < count[1]) & (blocks < count[0])
-    inside = (_shrunk(part, sides[::-1]) - colour) * shown
-    _sample(inside, to_unit(matrix, torch.full_like(center, most / 2)).float(), colour, out[0])
+    across, down = (
+        torch.arange(count, device=device) < shown
+        for count, shown in zip(
+            counts, (end - begin).div(block, rounding_mode="floor"), strict=True
+        )
+    )
+    inside = (_shrunk(part, sides[::-1]) - colour) * (down[:, None] & across)
+    (grid,) = _grids(to_unit(matrix, half).float()[None], size)
+    _sample(inside, grid, colour, out[0])
     return out
 
 
@@ -137,25 +140,23 @@ def _shrunk(part: Tensor, shrink: tuple[int, int]) -> Tensor:
     return (F.avg_pool2d(part[None].float(), shrink)[0] + 0.5).floor()
 
 
-def _sample(inside: Tensor, unit: Tensor, colour: Tensor, crop: Tensor) -> None:
+def _grids(units: Tensor, size: int) -> Tensor:
+    """(N, 2, 3) float32 of :func:`to_unit` -> (N, size, size, 2): where each pixel of each crop is
+    sampled."""
+    steps = torch.arange(size, device=units.device, dtype=torch.float32)
+    per_column, per_row, offset = units[:, None, None].unbind(-1)
+    return per_column * steps[:, None] + per_row * steps[:, None, None] + offset
+
+
+def _sample(inside: Tensor, grid: Tensor, colour: Tensor, crop: Tensor) -> None:
     """Write a crop.
 
     Args:
         inside: (3, h, w) float32, a part of the image without the colour: what lies outside counts
             as 0, which is the colour then.
-        unit: (2, 3) float32 of :func:`to_unit`.
+        grid: (S, S, 2) of :func:`_grids`.
         colour: (3, 1, 1).
         crop: (3, S, S), written to.
     """
-    steps = _numbers(crop.shape[-1], crop.device).float()
-    per_column, per_row, offset = unit.unbind(-1)
-    grid = per_column * steps[:, None] + per_row * steps[:, None, None] + offset
     sampled = F.grid_sample(inside[None], grid[None], padding_mode="zeros", align_corners=False)
     crop.copy_((sampled[0] + colour).round_())
-
-
-@lru_cache(maxsize=32)
-def _numbers(count: int, device: torch.device) -> Tensor:
-    """(count,) float64: 0, 1, 2 ..."""
-    numbers: Tensor = constant(np.arange(float(count)), device)
-    return numbers

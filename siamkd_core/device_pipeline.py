@@ -2,9 +2,9 @@
 
 The image goes up once. Its mean colour, the crops, the network, the place, and the score's second
 look at what is there, are computed where it is, and the numbers come back: :func:`fetch` is the
-only place that waits for the device. A target whose size passes a bound at which its crop is
-averaged from other blocks of pixels (:func:`siamkd_core.crop.shrink_of`) costs another wait in that
-frame, and so do the two turned looks of a frame that is in doubt, both together.
+only place that waits for the device. A frame in which the target's size passes a bound at which
+its crop is averaged from other blocks of pixels (:func:`siamkd_core.crop.shrink_of`) costs another
+wait, and so do the two turned looks of a frame that is in doubt, both together.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class DevicePipeline:
         asked = [self._ask(view, sought, *each) for each in zip(poses, clocks, strict=True)]
         values = iter(fetch(torch.cat([one.numbers for one in asked])))
         return [
-            self._read(view, sought, pose, one, [next(values) for _ in one.numbers], clock)
+            self._read(
+                view, sought, pose, one, [next(values) for _ in range(len(one.numbers))], clock
+            )
             for pose, one, clock in zip(poses, asked, clocks, strict=True)
         ]
 

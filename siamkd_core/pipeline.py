@@ -90,7 +90,8 @@ class Pipeline(Protocol):
         ...
 
     def look(self, view: Any, sought: Sought, poses: Sequence[Pose]) -> list[Look]:
-        """Search around each of these poses; waits for the device once for all of them.
+        """Search around each of these poses; a device is asked for all of them before one is waited
+        for.
 
         Args:
             view: of :meth:`take`.

@@ -27,9 +27,9 @@ class Known(NamedTuple):
         correction: factors on the widths and heights that the network sees.
     """
 
-    size: tuple[float, float]
-    shape: tuple[float, float]
-    correction: tuple[float, float] = (1.0, 1.0)
+    size: Sides
+    shape: Sides
+    correction: Sides = (1.0, 1.0)
 
 
 class Found(NamedTuple):

@@ -48,9 +48,10 @@ class Track:
         seconds: time spent per stage, over all looks: ``crop``, ``model``, ``post``, ``verify``
             (the score's second look, at what is in the box), and, of an update, ``adapt`` (bringing
             the exemplar up to date); their sum is the time of the call. On a GPU, ``model``,
-            ``post`` and ``verify`` are its own clock's, and ``crop`` is all the rest until the box
-            was known: the upload, the crops, and what the GPU still had to do for the frame before.
-            ``adapt`` only starts that work there: it goes on while the next image is awaited.
+            ``post`` and ``verify`` are its own clock's (but for a second look that had to be taken
+            again), and ``crop`` is all the rest until the box was known: the upload, the crops, and
+            what the GPU still had to do for the frame before. ``adapt`` only starts that work
+            there: it goes on while the next image is awaited.
         likeness: of what is in that box to what was in the first, see
             :func:`siamkd_core.likeness.likeness`; nan where the calibration does not ask for it.
         turned: degrees, -180 to 180, by which the target is turned in the image against the one

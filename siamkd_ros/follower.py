@@ -165,14 +165,15 @@ class Follower:
         if waiting and start.resends(waiting):
             self._pending = waiting  # its patience runs on
         elif waiting:
-            self._refuse_replaced(GaveWay(1, waiting.box_id))
+            self._refuse_replaced(GaveWay(1, (waiting.box_id,)))
 
     def _refuse_replaced(self, replaced: GaveWay) -> None:
-        """Boxes gave way to others: count each, and say so once."""
-        for _ in range(replaced.count - 1):
+        """Boxes gave way to others: count each, and say so to each that has a name of its own."""
+        told = dict.fromkeys(replaced.box_ids)
+        for _ in range(replaced.count - len(told)):
             self._statistics.reject("box_replaced")
-        error = Rejected("box_replaced", "another box took its place")
-        self.refuse(error, replaced.box_id)
+        for box_id in told:
+            self.refuse(Rejected("box_replaced", "another box took its place"), box_id)
 
     def _start(self, start: Start) -> None:
         """Take the new target if its frame is there; the old one stays until that worked."""
@@ -218,7 +219,11 @@ class Follower:
                 spent = time.monotonic() - began
                 told.append(f"caught up over {looked} {images} in {spent:.2f} s")
         finally:  # a frame that fails does not take the target back
-            self._changed(", ".join(told))
+            if self._tracker.initialised:
+                self._changed(", ".join(told))
+            else:
+                dropped = f"dropped while it was caught up with: {self._reason}"
+                self.refuse(Rejected("box_dropped", dropped), start.box_id)
 
     def _is_stale(self, frame: Frame, start: Start) -> bool:
         """Whether a box for the newest image found one of a camera that has stopped since."""

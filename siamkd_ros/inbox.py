@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from siamkd_core.box import Box
 from siamkd_ros.frame import Frame
 
+NAMED = 10
+"""Boxes that gave way, of which the ids are kept: a flood of them takes no memory."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -44,11 +47,11 @@ class Enable:
 
 @dataclass(frozen=True)
 class GaveWay:
-    """So many boxes were given that others took the place of before they were taken; and the
-    id of the newest of them."""
+    """So many boxes were given that others took the place of before they were taken; and the ids of
+    the newest of them."""
 
     count: int
-    box_id: str = ""
+    box_ids: tuple[str, ...] = ()
 
 
 Order = Start | Drop | Enable | GaveWay
@@ -89,7 +92,8 @@ class Inbox:
     def _count_one_more(self, start: Start) -> None:
         before = next((one for one in self._orders if isinstance(one, GaveWay)), GaveWay(0))
         self._orders = [one for one in self._orders if one is not before]
-        self._orders.append(GaveWay(before.count + 1, start.box_id))
+        named = [*before.box_ids, start.box_id][-NAMED:]
+        self._orders.append(GaveWay(before.count + 1, tuple(named)))
 
     @property
     def ends_the_target(self) -> bool:

@@ -26,6 +26,8 @@ from siamkd_ros.statistics import Snapshot
 # not fit goes over UDP in fragments, and without retransmission one lost fragment loses the image.
 LARGE_IMAGE = 500_000
 MUCH_MISSING = 0.3
+FEW = 10
+"""Images that tell whether others are lost."""
 REMEDY = (
     "start the publisher with FASTRTPS_DEFAULT_PROFILES_FILE naming siamkd_ros's config/fastdds.xml"
 )
@@ -106,14 +108,12 @@ def loss_advice(topic: str, snapshot: Snapshot, best_effort: bool, rmw: str) -> 
     )
 
 
-def silence_advice(image_bytes: int, best_effort: bool, rmw: str) -> str:
+def silence_advice(snapshot: Snapshot, best_effort: bool, rmw: str) -> str:
     """What else to do where there is a publisher and no image comes; empty if nothing: of large
-    images all may be lost, and then none tells that others were.
-
-    Args:
-        image_bytes: of the last image; 0: none ever came.
-    """
-    if not _loses(best_effort, rmw) or 0 < image_bytes <= LARGE_IMAGE:
+    images nearly all may be lost, and then there are too few to tell by that others were."""
+    small = 0 < snapshot.image_bytes <= LARGE_IMAGE
+    arrive = snapshot.received >= FEW and snapshot.missing <= MUCH_MISSING
+    if not _loses(best_effort, rmw) or small or arrive:
         return ""
     return f"; if it does send, and images of over {LARGE_IMAGE / 1e6:g} MB: {REMEDY}"
 

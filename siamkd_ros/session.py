@@ -122,7 +122,7 @@ class Session:
         offers = describe_publishers(topic, publishers)
         ours = self._images.msg_type.__name__
         if any(info.topic_type.rpartition("/")[2] == ours for info in publishers):
-            offers += silence_advice(snapshot.image_bytes, self._best_effort, rmw)
+            offers += silence_advice(snapshot, self._best_effort, rmw)
         return offers
 
     @property

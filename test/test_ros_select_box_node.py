@@ -209,7 +209,7 @@ def test_without_a_tracker_it_says_where_it_looked() -> None:
 
 
 @pytest.mark.usefixtures("graph")
-def test_no_box_goes_out_before_the_trackers_target_is_known() -> None:
+def test_no_box_goes_out_before_the_tracker_has_spoken() -> None:
     desk = Desk(REFUSED)
     desk.hear()
     with pytest.raises(SiamkdError, match="no tracker speaks on /tracker/status"):

@@ -537,7 +537,7 @@ def test_large_images_that_do_not_fit_into_shared_memory_are_explained(
     monkeypatch.undo()
     began = time.monotonic()
     explained = re.compile(
-        r"(do not arrive|no image (for|yet); .*/other/camera .*if it does send)"
+        r"(do not arrive|no image (for [\d.]+ s|yet); .*/other/camera .*if it does send)"
         r".* FASTRTPS_DEFAULT_PROFILES_FILE .*config/fastdds.xml"
     )
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -50,8 +51,11 @@ class Run:
     @property
     def faults_per_image(self) -> float:
         """Page faults between the first and the last result, for each image of the camera that
-        was published meanwhile."""
-        first, *_, last = (stamp for stamp, _ in self.results if stamp in self.faults)
+        was published meanwhile; nan of fewer than two."""
+        noted = [stamp for stamp, _ in self.results if stamp in self.faults]
+        if len(noted) < 2:
+            return math.nan
+        first, last = noted[0], noted[-1]
         images = sum(first < stamp <= last for stamp in self.published)
         return (self.faults[last] - self.faults[first]) / images
 
