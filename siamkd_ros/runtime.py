@@ -33,8 +33,8 @@ class Closable(Protocol):
 def keep_image_memory() -> bool:
     """Let malloc keep freed image buffers instead of returning them to the kernel every time.
 
-    A 720p image is above glibc's threshold for fresh pages: each message costs hundreds of page
-    faults, more than its decoding. To be called before the middleware starts.
+    A 720p image is above glibc's threshold for fresh pages, and each costs hundreds of page faults
+    (docs/latency.md). To be called before the middleware starts.
 
     Returns:
         False where the C library has no mallopt.
