@@ -312,7 +312,7 @@ class Observer(Node):
         return next(future.result() for future in futures if future.done())
 
     def fresh_diagnostics(self) -> dict[str, DiagnosticStatus]:
-        """Diagnostics that were made after this call."""
+        """What the tracker of this namespace says, made after this call."""
         seen = self.diagnosed
         self.wait_for(lambda: self.diagnosed >= seen + 2, "/diagnostics")
         return self.diagnostics
@@ -322,8 +322,14 @@ class Observer(Node):
         self.destroy_node()
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        self.diagnosed += 1
-        self.diagnostics = {one.name.removeprefix("tracker: "): one for one in message.status}
+        # every tracker there is speaks on this topic
+        mine = f"{self.get_namespace()}/tracker: ".lstrip("/")
+        found = {
+            one.name.removeprefix(mine): one for one in message.status if one.name.startswith(mine)
+        }
+        if found:
+            self.diagnosed += 1
+            self.diagnostics = found
 
 
 def values(status: DiagnosticStatus) -> dict[str, str]:

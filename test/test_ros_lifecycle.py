@@ -71,10 +71,6 @@ class Manager(Observer):
     def node_state(self) -> int:
         return int(self.call(self.states, GetState.Request(), resend=True).current_state.id)
 
-    def _on_diagnostics(self, message: Any) -> None:
-        self.diagnosed += 1
-        self.diagnostics = {one.name.split(": ")[-1]: one for one in message.status}
-
 
 @pytest.fixture(scope="module")
 def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeProcess, Manager]]:

@@ -546,7 +546,7 @@ def test_large_images_that_do_not_fit_into_shared_memory_are_explained(
         other.wait_for(
             lambda: explained.search(tracker.log) or time.monotonic() > began + 45, "the advice"
         )
-        seen = values(other.fresh_diagnostics()["other/tracker: camera"])
+        seen = values(other.fresh_diagnostics()["camera"])
     finally:
         assert camera.stop() == 0, camera.log
         assert tracker.stop() == 0, tracker.log
@@ -624,9 +624,7 @@ def test_a_shipped_model_follows_and_tells_when_the_target_goes_and_comes_back(
     said = [values(status)["state"] for status in other.statuses]
     assert said == ["idle", "tracking", "uncertain", "lost", "tracking"]
     assert states_in(tracker.log) == said
-    # another tracker's, too, come on this topic
-    other.wait_for(lambda: "other/tracker: device" in other.diagnostics, "/diagnostics")
-    device = other.diagnostics["other/tracker: device"]
+    device = other.fresh_diagnostics()["device"]
     if not torch.cuda.is_available():
         assert device.level == DiagnosticStatus.WARN and "no CUDA" in device.message
     assert tracker.stop() == 0, tracker.log
