@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from siamkd_core.box import Box, FloatArray, iou, present
-from siamkd_core.errors import DataError
+from siamkd_core.errors import BoxError, DataError
 from siamkd_core.image import Image, read_image
 from siamkd_core.sequences import Sequence
 from siamkd_core.tracker import Tracker
@@ -27,6 +27,8 @@ from siamkd_core.vanish import without_target
 
 MAX_GAP = 100
 """Most frames between the exemplar and the image it is looked for in."""
+TRIES = 100
+"""Boxes in a row that the tracker may refuse."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,13 @@ def calibrate(
 
     Args:
         tracker: of its card's calibration is used whether the given target scores enough for its
-            `correct_size`; nothing is learnt.
+            `correct_size`, and whether a look does for its size (`size_score`); nothing is learnt.
         sequences: at least two videos, none of them trained on.
         draws: how many looks of each kind, of the second at most.
         seed: of what is drawn.
 
     Raises:
-        DataError: fewer than two videos, or all looks of one kind.
+        DataError: fewer than two videos, all looks of one kind, or hardly a box that can be given.
     """
     folders = {s.frames[0].parent for s in sequences if s.frames}
     if len(folders) < 2:
@@ -131,8 +133,7 @@ def calibrate(
         return track.box
 
     for draw in range(draws):
-        a, z = _draw_frame(sequences, rng)
-        tracker.init(read_image(a.frames[z]), Box(*a.boxes[z]))
+        a, z = _given(tracker, sequences, rng)
         x = _draw_near(a, z, rng)
         truth = Box(*a.boxes[x])
         shift = rng.uniform(-0.5, 0.5, 2) * (truth.w, truth.h)
@@ -218,6 +219,21 @@ def _draw_frame(sequences: list[Sequence], rng: np.random.Generator) -> tuple[Se
     if not len(there):
         raise DataError(f"{sequence.name} has no frame with its target")
     return sequence, int(rng.choice(there))
+
+
+def _given(
+    tracker: Tracker, sequences: list[Sequence], rng: np.random.Generator
+) -> tuple[Sequence, int]:
+    """Give the tracker a target that it takes, and say of which frame."""
+    for _ in range(TRIES):
+        sequence, frame = _draw_frame(sequences, rng)
+        try:
+            tracker.init(read_image(sequence.frames[frame]), Box(*sequence.boxes[frame]))
+            return sequence, frame
+        except BoxError as error:
+            # annotated, and outside of the image
+            refused = f"{sequence.name}, frame {frame}: {error}"
+    raise DataError(f"{TRIES} boxes in a row are no targets to be given, the last: {refused}")
 
 
 def _draw_near(sequence: Sequence, frame: int, rng: np.random.Generator) -> int:

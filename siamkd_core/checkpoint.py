@@ -55,13 +55,17 @@ class RunState:
 
 
 def save_checkpoint(
-    folder: Path, config: EngineConfig, run: RunState, learner: Mapping[str, Any]
+    folder: Path,
+    config: EngineConfig,
+    setting: Mapping[str, str],
+    run: RunState,
+    learner: Mapping[str, Any],
 ) -> None:
     """Replace the checkpoint; whatever goes wrong, the one before it stays as it was.
 
     Args:
         folder: of the run.
-        config: of the run.
+        config, setting: of the run, see :func:`load_checkpoint`.
         run: how far it is; random numbers need no record, since every step starts its own
             from the seed.
         learner: ``state_dict`` of the learner.
@@ -76,7 +80,12 @@ def save_checkpoint(
             f"{broken} is not finite after step {run.step}; the checkpoint in {folder} is of "
             "an earlier step and intact: lower lr or set clip_norm, and start again"
         )
-    state = {"format": FORMAT, "config": to_mapping(config), "learner": dict(learner)}
+    state = {
+        "format": FORMAT,
+        "config": to_mapping(config),
+        "setting": dict(setting),
+        "learner": dict(learner),
+    }
     _write(folder / LAST, state | {"run": vars(run) | {"best": _plain(run.best)}})
 
 
@@ -85,12 +94,19 @@ def save_best(folder: Path, config: EngineConfig, best: Mapping[str, Best]) -> N
     _write(folder / BEST, {"config": to_mapping(config), "best": _plain(best)})
 
 
-def load_checkpoint(folder: Path, config: EngineConfig) -> tuple[RunState, dict[str, Any]] | None:
+def load_checkpoint(
+    folder: Path, config: EngineConfig, setting: Mapping[str, str]
+) -> tuple[RunState, dict[str, Any]] | None:
     """State of the run and of the learner, on the CPU; None where no run was begun.
+
+    Args:
+        folder: of the run.
+        config: of the run; only keys in :data:`siamkd_core.engine_config.NEUTRAL` may have changed.
+        setting: what else decides how the run goes on, by its name in an error.
 
     Raises:
         SiamkdError: a damaged file, one of another version of this package, or of another
-            configuration.
+            configuration or setting.
     """
     path = folder / LAST
     if not path.is_file():
@@ -111,6 +127,7 @@ def load_checkpoint(folder: Path, config: EngineConfig) -> tuple[RunState, dict[
             f"{path} belongs to a run of another kind ({error}); choose another --output"
         ) from error
     _refuse_changes(path, stored, config)
+    _refuse_settings(path, state.get("setting", {}), setting)
     run = RunState(**state["run"])
     run.best = {name: Best(**best) for name, best in state["run"]["best"].items()}
     return run, state["learner"]
@@ -124,6 +141,16 @@ def _refuse_changes(path: Path, stored: EngineConfig, config: EngineConfig) -> N
             f"{path} belongs to another configuration (changed: {', '.join(changed)}); "
             "choose another --output, or restore the configuration to resume"
         )
+
+
+def _refuse_settings(path: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    # a checkpoint of before they were written down has none of them
+    for name in before:
+        if before[name] != now.get(name):
+            raise SiamkdError(
+                f"{path} belongs to a run with another {name}: {before[name]}, now "
+                f"{now.get(name, 'none')}; bring that one back to go on, or choose another --output"
+            )
 
 
 def _plain(best: Mapping[str, Best]) -> dict[str, Any]:

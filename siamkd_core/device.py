@@ -55,6 +55,19 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
 
 
+def set_threads(threads: int | None) -> None:
+    """PyTorch's CPU threads in this process; None or 0 leaves its choice.
+
+    Raises:
+        ConfigError: a negative number.
+    """
+    if not threads:
+        return
+    if threads < 0:
+        raise ConfigError(f"threads must not be negative, got {threads}; 0 leaves PyTorch's choice")
+    torch.set_num_threads(threads)
+
+
 def processor() -> str:
     """The CPU's name, as far as the system tells."""
     try:

@@ -140,13 +140,20 @@ class DistillTask(PairTask):
         )
         for one, student in zip(pupils, config.students, strict=True):
             _check_strides(one, teacher, config.terms(student))
+            matching = config.terms(student).feature_matching
+            networks = (one.network, teacher) if matching else ()
+            channels = [self.family.channels(network) for network in networks]
             if student.reuse_head:
                 _reuse_head(one, teacher, card)
+                if len(set(channels)) > 1:
+                    raise ConfigError(
+                        f"{student.name} has features of {channels[0]} channels and its teacher of "
+                        f"{channels[1]}: feature_matching needs as many where reuse_head is set"
+                    )
                 self.origins[one.card.name] = {**one.origin, "head_from": card.name}
-            elif config.terms(student).feature_matching:
-                ours, theirs = (self.family.channels(net) for net in (one.network, teacher))
+            elif matching:
                 torch.manual_seed(config.seed)
-                one.network.add_module(ADAPTER, nn.Conv2d(ours, theirs, 1))
+                one.network.add_module(ADAPTER, nn.Conv2d(channels[0], channels[1], 1))
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
@@ -264,8 +271,10 @@ def _reuse_head(pupil: Pupil, teacher: nn.Module, card: ModelCard) -> None:
     Raises:
         ConfigError: it has none, or another.
     """
+    ours, theirs = (getattr(one, "head", None) for one in (pupil.network, teacher))
     started = pupil.origin.get("started_from")
-    if started and started.get("part") not in ("backbone", "backbone, pruned"):
+    whole = started and started.get("part") not in ("backbone", "backbone, pruned")
+    if started and whole and theirs is not None:
         if started["sha256"] == card.sha256:
             return
         raise ConfigError(
@@ -273,7 +282,6 @@ def _reuse_head(pupil: Pupil, teacher: nn.Module, card: ModelCard) -> None:
             "reuse_head out, or start from the teacher, or from a model of another architecture or "
             "backbone"
         )
-    ours, theirs = (getattr(one, "head", None) for one in (pupil.network, teacher))
     reason = ""
     if ours is not None and theirs is not None:
         try:

@@ -157,8 +157,8 @@ class DistillConfig(RecipeConfig):
         students: trained side by side on the same pairs.
         losses: their terms, of those that have none of their own.
         sharing: between the students; needs two of them.
-        harder: what the students see otherwise than the teacher. Terms that compare exemplars
-            leave those out.
+        harder: what the students see otherwise than the teacher. The target response leaves those
+            pairs out, feature matching their exemplars.
     """
 
     teacher: str = ""

@@ -17,6 +17,7 @@ import torch
 
 from siamkd_core.batches import load_batches
 from siamkd_core.checkpoint import Best, RunState, load_checkpoint
+from siamkd_core.device import short
 from siamkd_core.display import Display, show
 from siamkd_core.distributed import any_process, from_first, rank, size
 from siamkd_core.engine_config import EngineConfig
@@ -53,11 +54,13 @@ def fit(
         output: folder of the run, see :mod:`siamkd_core.runfolder`; the first process writes it.
         device, dtype: where and in which precision the task computes.
         facts: of this start, for ``environment.json``.
-        stop: asked after each step; once true, a checkpoint is written and the run ends.
+        stop: asked before the first step and after each one; once true, a checkpoint is written
+            where there is something new, and the run ends.
 
     Raises:
-        SiamkdError: a checkpoint of another configuration, a loss that is not finite, or a folder
-            that cannot be written; the last checkpoint stays.
+        SiamkdError: a checkpoint of another configuration or precision, or of networks that began
+            as others, a loss that is not finite, or a folder that cannot be written; the last
+            checkpoint stays.
         KeyboardInterrupt: ``stop`` was true.
     """
     if config.batch_size % size():
@@ -66,12 +69,14 @@ def fit(
             "number of pairs over all of them, so choose a multiple"
         )
     learner = Learner(config, task, device, dtype)
-    stored = from_first(lambda: load_checkpoint(output, config))
+    setting = {"precision": short(dtype), **{f"start of {k}": v for k, v in task.starts.items()}}
+    stored = from_first(lambda: load_checkpoint(output, config, setting))
     run, learned = stored or (RunState(), None)
     models = from_first(lambda: [task.saved(name, output) for name in task.networks])
     there = [path for path in models if path is not None]
-    if run.step == config.steps and len(there) == len(models):
-        # their cards may hold tuning, calibration and scores by now
+    # of a finished run; their cards may hold tuning, calibration and scores by now
+    kept = dict(zip(task.networks, models, strict=True)) if run.step == config.steps else {}
+    if kept and None not in kept.values():
         return there
     if stored is None and there:
         raise SiamkdError(
@@ -81,12 +86,17 @@ def fit(
         )
     if learned is not None:
         learner.load_state_dict(learned)
-    folder = RunFolder(output, config, facts, run) if rank() == 0 else None
+    if any_process(stop(), device):
+        raise KeyboardInterrupt(f"stopped at step {run.step}; the same command goes on from there")
+    folder = RunFolder(output, config, setting, facts, run) if rank() == 0 else None
     try:
         batches = load_batches(config, task, device, run.step)
         with closing(batches), show(config, run) as display:
             _run(config, task, learner, batches, run, folder, display, stop)
-        return [_save_model(task, name, best, config, folder) for name, best in run.best.items()]
+        return [
+            kept.get(name) or _save_model(task, name, best, config, folder)
+            for name, best in run.best.items()
+        ]
     finally:
         if folder is not None:
             folder.close()

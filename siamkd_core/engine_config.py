@@ -13,6 +13,12 @@ NEUTRAL = frozenset({"workers", "cache_gib", "checkpoint_every"})
 """Keys that may change between an interruption and the resume: no weight depends on them."""
 
 
+def check_seed(seed: int) -> None:
+    """Raise ConfigError unless random numbers can start from it."""
+    if seed < 0:
+        raise ConfigError(f"a seed must not be negative, got {seed}")
+
+
 @dataclass(frozen=True)
 class EngineConfig:
     """Optimisation, order of the data and checkpoints; a recipe adds its own keys.
@@ -68,6 +74,7 @@ class EngineConfig:
             raise ConfigError(f"ema must lie in 0..1 (below 1), got {self.ema}")
         if min(self.workers, self.checkpoint_every, self.clip_norm) < 0:
             raise ConfigError("workers, checkpoint_every and clip_norm must not be negative")
+        check_seed(self.seed)
         if not 0 <= self.momentum < 1 or self.weight_decay < 0:
             raise ConfigError(
                 "momentum must lie in 0..1 (below 1) and weight_decay must not be negative, got "

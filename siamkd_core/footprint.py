@@ -17,6 +17,7 @@ import torch
 
 from siamkd_core.backends import make_backend
 from siamkd_core.benchmark import BOX, picture
+from siamkd_core.device import set_threads
 from siamkd_core.errors import SiamkdError
 from siamkd_core.siamfc import SiamFC
 from siamkd_core.tracker import load_tracker
@@ -77,8 +78,7 @@ def cuda_peak() -> int:
 def main() -> None:
     """Track, and print the bytes."""
     model, device, precision, threads, backend = json.loads(sys.argv[1])
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     image = picture()
     # what a runtime takes whatever it runs
     make_backend(SiamFC(TINY), backend, device, precision)

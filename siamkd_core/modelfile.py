@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -178,9 +179,38 @@ def save_model(network: nn.Module, card: ModelCard, folder: str | Path) -> Path:
 
 
 def write_card(card: ModelCard, path: str | Path) -> None:
-    """Write the card of the model file ``path``."""
+    """Write the card of the model file ``path``.
+
+    Raises:
+        ModelFileError: it cannot be written; the card that is there stays.
+    """
     text = json.dumps(to_mapping(card), indent=2) + "\n"
-    write_atomically(Path(path).with_suffix(".json"), text.encode())
+    file = Path(path).with_suffix(".json")
+    try:
+        write_atomically(file, text.encode())
+    except OSError as error:
+        raise _unwritable(file, error) from error
+
+
+def check_card_writable(path: str | Path) -> None:
+    """Before hours of work whose result the card of the model file ``path`` is to hold.
+
+    Raises:
+        ModelFileError: the card cannot be replaced.
+    """
+    file = Path(path).with_suffix(".json")
+    try:
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise _unwritable(file, error) from error
+
+
+def _unwritable(file: Path, error: OSError) -> ModelFileError:
+    return ModelFileError(
+        f"the card {file} cannot be written: {error.strerror or error}; copy both files of the "
+        "model to a folder that is yours, and give their path"
+    )
 
 
 def read_card(path: str | Path) -> ModelCard:

@@ -48,6 +48,11 @@ class PairTask:
         self.networks = nn.ModuleDict({one.card.name: one.network for one in pupils})
         self.cards = {one.card.name: one.card for one in pupils}
         self.origins = {one.card.name: one.origin for one in pupils}
+        self.starts: Mapping[str, str] = {
+            one.card.name: one.origin["started_from"]["sha256"]
+            for one in pupils
+            if "started_from" in one.origin
+        }
         card = pupils[0].card
         self.family = family_of(card.architecture, config, dtype, card.head)
         self.samples = PairDataset(

@@ -165,6 +165,7 @@ def find_sources(root: str | Path, config: PairsConfig, held_out: bool = False) 
     found, seen = [], set()
     for source in config.sources:
         items: list[Sequence | Still] = []
+        others = 0
         for folder in sorted({p for glob in source.folders for p in root.glob(glob)}):
             read = _reader(folder, source)
             if read is None:
@@ -177,9 +178,11 @@ def find_sources(root: str | Path, config: PairsConfig, held_out: bool = False) 
                 seen.add(name)
                 if (whole or name in config.holdout) == held_out:
                     items.append(item)
+                else:
+                    others += 1
         if items:
             found.append(Source(source, tuple(items)))
-        elif not held_out:
+        elif not held_out and not others:
             wanted = "sequence folder (img/ + groundtruth.txt) and no stills (boxes.jsonl)"
             if source.random_boxes:
                 wanted = "photographs"
@@ -192,6 +195,8 @@ def find_sources(root: str | Path, config: PairsConfig, held_out: bool = False) 
     missing = set(config.holdout) - seen
     if missing:
         raise DataError(f"held-out names not found in {root}: {', '.join(sorted(missing))}")
+    if not found and not held_out:
+        raise DataError(f"everything in {root} that the sources find is held out: nothing is left")
     return found
 
 

@@ -46,12 +46,12 @@ def run(
         output: folder of the run, see :mod:`siamkd_core.runfolder`.
         device, precision: see :mod:`siamkd_core.device`.
         commit: of the code, for the card.
-        stop: asked after each step; once true, a checkpoint is written and KeyboardInterrupt
-            raised.
+        stop: asked before the first step and after each one; once true, a checkpoint is written
+            and KeyboardInterrupt raised.
 
     Raises:
-        SiamkdError: bad data or configuration, a checkpoint of another configuration, a loss that
-            is not finite or a full disk (the last checkpoint stays).
+        SiamkdError: bad data or configuration, a checkpoint of another configuration, precision or
+            start, a loss that is not finite or a full disk (the last checkpoint stays).
     """
     with joined(device) as place:
         dtype = resolve_precision(precision, place)
@@ -74,16 +74,17 @@ def dry_run(task_of: TaskOf[C], config: C, data: str | Path, device: str, precis
     """
     short_config = shortened(config)
     with joined(device), tempfile.TemporaryDirectory(prefix="siamkd-dry-run-") as folder:
-        planned = []
+        asked: list[bool] = []
 
         def stop() -> bool:
-            planned.append(True)
-            return True
+            """After the first step."""
+            asked.append(True)
+            return len(asked) > 1
 
         try:
             run(task_of, short_config, data, folder, device, precision, stop=stop)
         except KeyboardInterrupt:
-            if not planned:  # a real Ctrl-C
+            if len(asked) < 2:  # a real Ctrl-C
                 raise
             models = run(task_of, short_config, data, folder, device, precision)
             if rank() == 0:

@@ -44,6 +44,8 @@ class RunFolder:
     Args:
         path: of the folder; created where there is none.
         config: of the run.
+        setting: what else must stay the same in the run, see
+            :func:`siamkd_core.checkpoint.load_checkpoint`.
         facts: of this start, beside the versions.
         run: where the run goes on; later curves of an earlier start are dropped.
 
@@ -52,9 +54,14 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path, config: EngineConfig, facts: Mapping[str, Any], run: RunState
+        self,
+        path: Path,
+        config: EngineConfig,
+        setting: Mapping[str, str],
+        facts: Mapping[str, Any],
+        run: RunState,
     ) -> None:
-        self.path, self.config, self.saved = path, config, run.step
+        self.path, self.config, self.setting, self.saved = path, config, setting, run.step
         writer_of = _tensorboard()
         with self.writing():
             path.mkdir(parents=True, exist_ok=True)
@@ -80,7 +87,7 @@ class RunFolder:
     def save(self, run: RunState, learner: Mapping[str, Any]) -> None:
         """Replace the checkpoint."""
         with self.writing():
-            save_checkpoint(self.path, self.config, run, learner)
+            save_checkpoint(self.path, self.config, self.setting, run, learner)
         self.saved = run.step
 
     def finish_epoch(self, run: RunState, learner: Mapping[str, Any], improved: bool) -> None:

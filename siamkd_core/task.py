@@ -34,9 +34,12 @@ class Task(Protocol):
             frozen for good belongs here.
         samples: sample k is a function of the seed and k alone; step s of a run takes the numbers
             ``s * batch_size .. (s + 1) * batch_size - 1``. Each is a dict of tensors.
+        starts: by network, what tells apart the models they began as; of those that began as one.
+            A run does not go on from a checkpoint with others.
     """
 
     networks: nn.ModuleDict
+    starts: Mapping[str, str]
 
     @property
     def samples(self) -> Dataset[Any]: ...

@@ -16,6 +16,7 @@ from siamkd_core.backend import Backend, TorchBackend
 from siamkd_core.backends import make_backend
 from siamkd_core.box import Box, check_target_box
 from siamkd_core.crop import exemplar_side
+from siamkd_core.device import set_threads
 from siamkd_core.device_pipeline import DevicePipeline
 from siamkd_core.errors import SiamkdError
 from siamkd_core.image import Image, check_image
@@ -54,6 +55,8 @@ class Track:
             there: it goes on while the next image is awaited.
         likeness: of what is in that box to what was in the first, see
             :func:`siamkd_core.likeness.likeness`; nan where the calibration does not ask for it.
+            Where the score decided to keep the size of before (``size_score``), of what was in the
+            box that it would have been.
         turned: degrees, -180 to 180, by which the target is turned in the image against the one
             that it was given in, from x towards y (clockwise as seen), in steps of ``turn`` of
             :class:`siamkd_core.tracker_config.SearchConfig`; 0 without that.
@@ -358,18 +361,15 @@ def load_tracker(
         model: such as ``siamfc`` or ``runs/mine/mine.safetensors``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        threads: CPU threads of PyTorch in this process, and of the backend; None leaves PyTorch's
-            choice.
+        threads: CPU threads of PyTorch in this process, and of the backend; None or 0 leaves
+            PyTorch's choice.
         backend: one of :data:`siamkd_core.backends.BACKENDS`.
 
     Raises:
         ModelFileError: no such model or one that does not fit its card.
-        ConfigError: an unknown or missing device, precision or backend.
+        ConfigError: an unknown or missing device, precision or backend, or negative threads.
     """
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    set_threads(threads)
     return make_tracker(*load_model(model), device, precision, backend)
 
 

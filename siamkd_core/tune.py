@@ -9,10 +9,11 @@ from typing import TypeVar
 import numpy as np
 import yaml
 
-from siamkd_core.box import present
+from siamkd_core.box import Box, check_target_box, present
 from siamkd_core.config import from_mapping
-from siamkd_core.errors import ConfigError
+from siamkd_core.errors import BoxError, ConfigError
 from siamkd_core.evaluate import run_sequence
+from siamkd_core.image import read_image
 from siamkd_core.metrics import macro_mean, measure
 from siamkd_core.sequences import Sequence
 from siamkd_core.tracker import Tracker
@@ -67,7 +68,22 @@ def parse_candidate(text: str, kind: type[Config], option: str = "--candidate") 
     return from_mapping(kind, values, f"{option} {text!r}")
 
 
-def anchored(sequence: Sequence, every: int, frames: int) -> list[Sequence]:
+def can_be_given(sequence: Sequence, frame: int) -> bool:
+    """Whether a tracker takes the box of a frame as a target."""
+    height, width = read_image(sequence.frames[frame]).shape[:2]
+    try:
+        check_target_box(Box(*sequence.boxes[frame].tolist()), width, height)
+    except BoxError:
+        return False
+    return True
+
+
+def anchored(
+    sequence: Sequence,
+    every: int,
+    frames: int,
+    starts: Callable[[Sequence, int], bool] = lambda sequence, frame: True,
+) -> list[Sequence]:
     """Runs from several starts, as VOT 2020 has them: many starts tell two settings apart better
     than one, which an early failure decides.
 
@@ -80,6 +96,7 @@ def anchored(sequence: Sequence, every: int, frames: int) -> list[Sequence]:
         sequence: of a target.
         every: frames from an anchor to the next.
         frames: of a run, at most.
+        starts: whether a frame with a target may begin a run, else the next one is asked for.
 
     Returns:
         The runs, called by sequence and frame; those without a second target are left out.
@@ -88,10 +105,10 @@ def anchored(sequence: Sequence, every: int, frames: int) -> list[Sequence]:
     there = present(sequence.boxes)
     found = []
     for anchor in range(0, total, every):
-        ahead = np.flatnonzero(there[anchor : anchor + every])
-        if not len(ahead):
+        ahead = (anchor + np.flatnonzero(there[anchor : anchor + every])).tolist()
+        start = next((frame for frame in ahead if starts(sequence, frame)), None)
+        if start is None:
             continue
-        start = anchor + int(ahead[0])
         run = slice(start, start + frames)
         if start + 1 > total - start:
             run = slice(start, start - frames if start >= frames else None, -1)

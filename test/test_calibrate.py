@@ -145,6 +145,25 @@ def test_looks_at_present_and_absent_targets(tmp_path, tiny_model, monkeypatch):
     assert np.array_equal(result.values, again.values)
 
 
+def test_a_box_that_nobody_could_give_is_drawn_again(tmp_path, tiny_model, monkeypatch):
+    inside, outside = Box(20, 20, 16, 16), Box(-20, 20, 16, 16)
+    write_sequence(tmp_path / "one", [inside, inside])
+    write_sequence(tmp_path / "two", [inside, outside])
+    tracker, given = load_tracker(tiny_model, "cpu"), []
+    init = tracker.init
+    monkeypatch.setattr(tracker, "init", lambda image, box: (init(image, box), given.append(box)))
+    monkeypatch.setattr("siamkd_core.calibrate.fit_score", lambda *_: ScoreConfig(1.0, 0.0))
+    draws = [done for done, _ in calibrate(tracker, read_sequences(tmp_path), 20)]
+    assert draws[-1] == len(given) == 20
+    assert {box.x for box in given} == {20.0}
+    for name in ("one", "two"):
+        write_sequence(tmp_path / "out" / name, [outside, outside])
+    with pytest.raises(
+        DataError, match=r"in a row .*: (one|two), frame [01]: the box -20,20,16,16"
+    ):
+        list(calibrate(tracker, read_sequences(tmp_path / "out"), 20))
+
+
 def test_the_second_look_of_a_draw_is_the_first_without_its_target(
     tmp_path, tiny_model, monkeypatch
 ):

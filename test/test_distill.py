@@ -378,7 +378,7 @@ def test_a_run_goes_on_with_its_own_teacher_only(config, data, tmp_path):
     path = tiny_model(tmp_path / "models", seed=1)
     config = replace(config, teacher=str(path), epochs=1)
     with pytest.raises(KeyboardInterrupt):
-        run(config, data, tmp_path / "run", stop=lambda: True)
+        run(config, data, tmp_path / "run", stop=iter([False, True]).__next__)
     recipe = load_yaml(DistillConfig, tmp_path / "run" / "config.yaml")
     tiny_model(tmp_path / "models", seed=2)
     with pytest.raises(SiamkdError, match="changed: teacher_sha256"):
@@ -390,7 +390,7 @@ def test_a_run_goes_on_with_its_own_teacher_only(config, data, tmp_path):
 def test_the_folder_of_a_training_is_no_place_for_a_distillation(config, data, tmp_path):
     plain = TrainConfig(widths=(2, 4, 4, 4, 2), pairs=PAIRS)
     learner = {"networks": {"siamfc.weight": torch.ones(1)}}
-    save_checkpoint(tmp_path, plain, RunState(step=1), learner)
+    save_checkpoint(tmp_path, plain, {}, RunState(step=1), learner)
     with pytest.raises(SiamkdError, match=r"run of another kind .*choose another --output"):
         run(config, data, tmp_path)
 

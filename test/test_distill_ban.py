@@ -159,8 +159,10 @@ def test_a_head_that_cannot_be_reused_is_named(config, data, ban, tmp_path):
             make(replace(alone, students=(other,), losses=losses), data)
     siamfc = tiny_model(tmp_path / "siamfc")
     student = StudentConfig("fc", (2, 4, 4, 4, 2), reuse_head=True)
-    with pytest.raises(ConfigError, match="must have a head"):
-        make(replace(alone, teacher=str(siamfc), students=(student,)), data)
+    for start in ("", str(siamfc)):
+        student = replace(student, widths=load_model(siamfc)[1].widths, start_from=start)
+        with pytest.raises(ConfigError, match="must have a head"):
+            make(replace(alone, teacher=str(siamfc), students=(student,)), data)
     with pytest.raises(ConfigError, match="positive is one of labels, teacher"):
         TermsConfig(positive="nobody")
 

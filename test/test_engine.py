@@ -122,11 +122,11 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(tmp_path, whole):
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     good = {"networks": {"a.weight": torch.ones(2)}, "average": None}
-    save_checkpoint(tmp_path, CONFIG, RunState(step=3), good)
+    save_checkpoint(tmp_path, CONFIG, {}, RunState(step=3), good)
     bad = {"networks": {"a.weight": torch.tensor([1.0, float("inf")])}, "average": None}
     with pytest.raises(SiamkdError, match=r"networks\.a\.weight is not finite after step 6"):
-        save_checkpoint(tmp_path, CONFIG, RunState(step=6), bad)
-    run, learner = load_checkpoint(tmp_path, CONFIG)
+        save_checkpoint(tmp_path, CONFIG, {}, RunState(step=6), bad)
+    run, learner = load_checkpoint(tmp_path, CONFIG, {})
     assert run == RunState(step=3)
     assert torch.equal(learner["networks"]["a.weight"], torch.ones(2))
 
@@ -230,9 +230,49 @@ def test_a_finished_run_is_not_touched(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
+def after_the_first_step():
+    """The engine asks before it and after it."""
+    return iter([False, True]).__next__
+
+
+def test_a_signal_before_the_first_step_is_heard_before_it(tmp_path, whole):
+    task = ToyTask()
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at step 0; .* goes on from there"):
+        train_toy(tmp_path, task=task, stop=lambda: True)
+    assert task.steps == 0
+    assert equal(train_toy(tmp_path), whole)
+
+
+def test_a_finished_run_writes_the_model_that_is_missing_and_no_other(tmp_path, whole):
+    a, b = train_toy(tmp_path)
+    b.write_bytes(b"tuned since")
+    a.unlink()
+    assert train_toy(tmp_path) == [a, b]
+    assert b.read_bytes() == b"tuned since"
+    assert equal([a, a], [whole[0], whole[0]])
+
+
+def test_a_run_goes_on_in_its_precision_only(tmp_path, whole):
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(tmp_path, stop=after_the_first_step())
+    with pytest.raises(SiamkdError, match=r"another precision: float32, now float16; bring that"):
+        train_toy(tmp_path, dtype=torch.float16)
+    assert equal(train_toy(tmp_path), whole)
+
+
+def test_a_run_goes_on_with_networks_that_began_as_its_own_only(tmp_path, whole):
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(tmp_path, task=ToyTask(starts={"a": "5dd9"}), stop=after_the_first_step())
+    with pytest.raises(SiamkdError, match=r"another start of a: 5dd9, now 2cbf; bring that one"):
+        train_toy(tmp_path, task=ToyTask(starts={"a": "2cbf"}))
+    with pytest.raises(SiamkdError, match=r"another start of a: 5dd9, now none"):
+        train_toy(tmp_path)
+    assert equal(train_toy(tmp_path, task=ToyTask(starts={"a": "5dd9"})), whole)
+
+
 def test_only_keys_that_no_weight_depends_on_may_change(tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
-        train_toy(tmp_path, stop=lambda: True)
+        train_toy(tmp_path, stop=after_the_first_step())
     for change in ({"seed": 5}, {"lr": 0.2}, {"epochs": 9}):
         with pytest.raises(SiamkdError, match=rf"changed: {next(iter(change))}\)"):
             train_toy(tmp_path, replace(CONFIG, **change))
@@ -292,7 +332,7 @@ def test_adamw_takes_the_published_step(tmp_path):
     # an interrupted run ends with the same weights
     told = replace(told, lr_end=0.01)
     whole = train_toy(tmp_path / "whole", told)
-    stopped = iter([False] * 4 + [True] * 99)
+    stopped = iter([False] * 5 + [True] * 99)
     with pytest.raises(KeyboardInterrupt):
         train_toy(tmp_path / "cut", told, stop=lambda: next(stopped))
     assert equal(train_toy(tmp_path / "cut", told), [load_file(path) for path in whole])

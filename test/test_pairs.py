@@ -105,6 +105,13 @@ def test_held_out_folders_are_not_trained_on(data):
     assert names == ["seq0"]
     (kept,) = find_sources(data, config, held_out=True)
     assert [item.name for item in kept.items] == ["seq1"]
+    # a source of held-out sequences alone has nothing to train on, and is no mistake
+    sources = (SourceConfig(("tracks/seq0",)), SourceConfig(("tracks/seq1",)))
+    apart = replace(config, sources=sources)
+    (left,) = find_sources(data, apart)
+    assert left.config == sources[0]
+    with pytest.raises(DataError, match=r"everything .* is held out"):
+        find_sources(data, replace(config, sources=sources[1:]))
     with pytest.raises(DataError, match="seq7"):
         find_sources(data, replace(CONFIG, holdout=("seq7",)))
 

@@ -356,8 +356,8 @@ def test_a_student_goes_on_where_it_was_interrupted(tmp_path, data, teacher, mon
     path = write_search(tmp_path, teacher, config)
     command = ["--data", str(data), "--device", "cpu", "--precision", "float32", "--threads", "1"]
     output = tmp_path / "found"
-    # asked before the student and after each of its two steps
-    asked = iter([False, True])
+    # asked before the student, before its first step and after each of its two
+    asked = iter([False, False, True])
     with monkeypatch.context() as patch:
         patch.setattr("siamkd_core.interrupt.stop_on_signals", lambda: nullcontext(asked.__next__))
         assert main(["search", str(path), *command, "--output", str(output)]) == 130

@@ -102,7 +102,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path):
     whole = run(config, data, tmp_path / "whole")
     calls = iter(range(100))
     with pytest.raises(KeyboardInterrupt):
-        run(config, data, tmp_path / "resumed", stop=lambda: next(calls) == 2)
+        run(config, data, tmp_path / "resumed", stop=lambda: next(calls) == 3)
     resumed = run(config, data, tmp_path / "resumed")
     before, after = (load_model(path)[0].state_dict() for path in (whole, resumed))
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -62,8 +62,8 @@ def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path):
     whole = run(config, data, tmp_path / "whole")
     calls = iter(range(100))
     with pytest.raises(KeyboardInterrupt, match="after step 6"):
-        # asked after each step that does not end an epoch, and after each epoch
-        run(config, data, tmp_path / "resumed", stop=lambda: next(calls) == 5)
+        # asked before the first step, after each that does not end an epoch, and after each epoch
+        run(config, data, tmp_path / "resumed", stop=lambda: next(calls) == 6)
     assert same_weights(whole, run(replace(config, workers=1), data, tmp_path / "resumed"))
 
 

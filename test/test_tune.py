@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from synthetic import moving_boxes, write_sequence
 
+from siamkd_core.box import Box
 from siamkd_core.cli import main
 from siamkd_core.errors import ConfigError
 from siamkd_core.modelfile import read_card, write_card
 from siamkd_core.sequences import Sequence, read_sequences
 from siamkd_core.tracker import load_tracker
 from siamkd_core.tracker_config import RpnTrackerConfig, TrackerConfig
-from siamkd_core.tune import RANGES, anchored, parse_candidate, propose, try_config
+from siamkd_core.tune import RANGES, anchored, can_be_given, parse_candidate, propose, try_config
 
 
 @pytest.mark.parametrize("base", [TrackerConfig(turn=25), RpnTrackerConfig(vote=2, turn=25)])
@@ -46,6 +47,14 @@ def test_runs_start_at_anchors_and_take_the_longer_way():
     alone = np.full((10, 4), np.nan)
     alone[3] = 1
     assert not anchored(Sequence("cat", sequence.frames[:10], alone), 5, 500)
+
+
+def test_a_run_starts_where_the_box_can_be_given(tmp_path):
+    boxes = moving_boxes(12)
+    outside = Box(-40, 20, 16, 16)
+    write_sequence(tmp_path / "one", [outside, *boxes[1:8], *[outside] * 4])
+    (sequence,) = read_sequences(tmp_path)
+    assert [run.name for run in anchored(sequence, 4, 500, can_be_given)] == ["one@1", "one@4"]
 
 
 def test_sequences_weigh_the_same_whatever_their_runs(tmp_path, tiny_model):
@@ -91,6 +100,20 @@ def test_random_sets_keep_what_of_the_card_they_do_not_try(tmp_path, tiny_model,
     capsys.readouterr()
     assert {(one.turn, one.size_score) for one in configs} == {(25.0, 0.4)}
     assert len({one.window for one in configs}) == 3
+
+
+def test_a_trial_after_a_torn_line_is_kept(tmp_path, tiny_model, capsys):
+    write_sequence(tmp_path / "data" / "one", moving_boxes(4))
+    log = tiny_model.with_name("tiny_tuning.jsonl")
+    log.write_text('{"setting": {"model')
+    call = ["tune", str(tiny_model), str(tmp_path / "data"), "--trials", "2", "--device", "cpu"]
+    assert main(call) == 0
+    assert len(log.read_text().splitlines()) == 3
+    made = log.read_text()
+    assert main([*call[:3], "--candidate", "window=0.3", "--device", "cpu"]) == 0
+    assert log.read_text().startswith(made)
+    assert log.read_text().count("\n") == 4
+    capsys.readouterr()
 
 
 def test_a_trial_counts_for_the_same_targets_only(tmp_path, tiny_model, capsys):

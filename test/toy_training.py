@@ -53,10 +53,11 @@ def network():
 
 class ToyTask:
     """Two students of one target. ``on_step(number)`` is called in each step; ``scores`` are those
-    of the epochs, None: not scored."""
+    of the epochs, None: not scored. ``starts``: see the protocol."""
 
-    def __init__(self, seed=4, on_step=lambda step: None, scores=(None,) * 99):
+    def __init__(self, seed=4, on_step=lambda step: None, scores=(None,) * 99, starts=()):
         torch.manual_seed(seed)
+        self.starts = dict(starts)
         self.networks = nn.ModuleDict({"a": network(), "b": network()})
         self.samples = Samples(seed)
         self.on_step, self.scores, self.steps = on_step, scores, 0
@@ -92,9 +93,9 @@ class ToyTask:
         return path
 
 
-def train_toy(folder, config=CONFIG, task=None, **options):
+def train_toy(folder, config=CONFIG, task=None, dtype=torch.float32, **options):
     task = task or ToyTask(config.seed)
-    return fit(config, task, Path(folder), torch.device("cpu"), torch.float32, {}, **options)
+    return fit(config, task, Path(folder), torch.device("cpu"), dtype, {}, **options)
 
 
 if __name__ == "__main__":

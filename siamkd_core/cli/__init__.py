@@ -24,10 +24,13 @@ VERBS = (
     "track",
     "evaluate",
 )
+RESUME = frozenset({"prepare", "train", "distill", "search", "tune", "evaluate"})
+"""Verbs that go on where they were interrupted."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run ``siamkd``; a user's error is printed and gives 2, Ctrl-C gives 130."""
+    """Run ``siamkd``; an error of the user's, or of the file system, is printed and gives 2, Ctrl-C
+    gives 130."""
     parser = argparse.ArgumentParser(
         prog="siamkd", description="Small, fast Siamese trackers: train, distil, evaluate, track."
     )
@@ -44,7 +47,14 @@ def main(argv: list[str] | None = None) -> int:
     except SiamkdError as error:
         print(f"siamkd {args.verb}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        # a full disk, a folder that is read-only
+        where = f"{error.filename}: " if error.filename else ""
+        said = f"{where}{error.strerror or error}; make room, or a folder that can be written"
+        print(f"siamkd {args.verb}: {said}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as stopped:
-        message = str(stopped) or "interrupted; run it again to go on"
+        goes_on = "interrupted; run it again to go on"
+        message = str(stopped) or (goes_on if args.verb in RESUME else "interrupted")
         print(f"siamkd {args.verb}: {message}", file=sys.stderr)
         return 130

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siamkd_core.cli.tracker_options import add_tracker_arguments, load
+from siamkd_core.engine_config import check_seed
 from siamkd_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ def run(args: argparse.Namespace) -> int:
 
     from siamkd_core.calibrate import calibrate
     from siamkd_core.evaluate import choose_sequences
-    from siamkd_core.modelfile import find_model, read_card, write_card
+    from siamkd_core.modelfile import check_card_writable, find_model, read_card, write_card
     from siamkd_core.sequences import read_sequences
 
     if args.draws < 10:
         raise ConfigError("a calibration needs at least 10 --draws")
+    check_seed(args.seed)
     sequences = choose_sequences(read_sequences(args.folder), args.sequences)
     path = find_model(args.model)
+    check_card_writable(path)
     tracker = load(args, path)
     result: Calibration | None = None
     with Progress() as progress:

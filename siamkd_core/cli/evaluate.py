@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     from siamkd_core.datasets import read_dataset_sequences
     from siamkd_core.evaluate import ResultFolder, choose_sequences
+    from siamkd_core.modelfile import check_card_writable, find_model
     from siamkd_core.report import Report, judge, terminal_table, write_pictures, write_report
 
     sequences = choose_sequences(
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     name = tracker.card.name
     output = Path(args.output)
     facts = identity(tracker)
+    if args.record:
+        check_card_writable(find_model(args.model))
     results = ResultFolder(output / name, facts)
     runs = run_all(tracker, sequences, results)
     report = Report(

@@ -32,13 +32,11 @@ def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
 
 def run_recipe(args: argparse.Namespace, task_of: TaskOf[C], config: C) -> int:
     """Run it as the options say and print what came out and what comes next."""
-    import torch
-
+    from siamkd_core.device import set_threads
     from siamkd_core.interrupt import stop_on_signals
     from siamkd_core.run import dry_run, run
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    set_threads(args.threads)
     if args.seed is not None:
         config = replace(config, seed=args.seed)
     if args.dry_run:

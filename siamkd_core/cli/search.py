@@ -33,12 +33,12 @@ def run(args: argparse.Namespace) -> int:
 
     from siamkd_core.cli.run_options import source_commit
     from siamkd_core.config import load_yaml, to_mapping
-    from siamkd_core.device import processor, resolve_device, resolve_precision, short
+    from siamkd_core.device import processor, resolve_device, resolve_precision, set_threads, short
     from siamkd_core.distill import with_teacher
     from siamkd_core.distill_config import DistillConfig
     from siamkd_core.errors import SiamkdError
     from siamkd_core.interrupt import stop_on_signals
-    from siamkd_core.modelfile import write_atomically
+    from siamkd_core.modelfile import find_model, read_card, write_atomically
     from siamkd_core.shape_judge import ShapeJudge
     from siamkd_core.shape_picture import plot
     from siamkd_core.shape_search import (
@@ -49,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
         with_shape,
     )
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    set_threads(args.threads)
     config = load_yaml(ShapeSearchConfig, args.config)
     recipe = with_teacher(load_yaml(DistillConfig, config.recipe))
     student, folder = the_student(config, recipe), Path(args.output)
@@ -61,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         "device": processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
         "precision": short(resolve_precision(args.precision, device)),
     }
+    if student.start_from:
+        facts["start"] = read_card(find_model(student.start_from)).sha256
     console = Console()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from siamkd_core.cli.evaluate import code_hash, identity
 from siamkd_core.cli.tracker_options import add_tracker_arguments, load
+from siamkd_core.engine_config import check_seed
 from siamkd_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,19 +53,21 @@ def run(args: argparse.Namespace) -> int:
 
     from siamkd_core.config import from_mapping, to_mapping
     from siamkd_core.evaluate import choose_sequences
-    from siamkd_core.modelfile import find_model, read_card, write_card
+    from siamkd_core.modelfile import check_card_writable, find_model, read_card, write_card
     from siamkd_core.sequences import read_sequences
-    from siamkd_core.tune import anchored, parse_candidate, propose, try_config
+    from siamkd_core.tune import anchored, can_be_given, parse_candidate, propose, try_config
 
     if args.trials < 1 or args.anchors < 1 or args.frames < 2:
         raise ConfigError("tuning needs at least one of --trials and --anchors and two --frames")
+    check_seed(args.seed)
     chosen = choose_sequences(read_sequences(args.folder), args.sequences)
-    every = [anchored(sequence, args.anchors, args.frames) for sequence in chosen]
+    every = [anchored(one, args.anchors, args.frames, can_be_given) for one in chosen]
     sequences = [runs for runs in every if runs]
     names = [run.name for runs in sequences for run in runs]
     if not names:
         raise ConfigError(f"no sequence in {args.folder} has a target in two of its images")
     path = find_model(args.model)
+    check_card_writable(path)
     tracker = load(args, path)
     kind = type(tracker.config)
     configs = [parse_candidate(text, kind) for text in args.candidate] or [
@@ -80,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
         "runs": digest(run for runs in sequences for run in runs),
     }
     done = _read_log(log, setting)
+    whole = not log.is_file() or log.read_bytes()[-1:] in (b"", b"\n")
+    newline = "" if whole else "\n"
     console = Console()
     with Progress(console=console) as progress:
         frames = sum(len(run.frames) for runs in sequences for run in runs)
@@ -91,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
                 done[key] = try_config(tracker, config, sequences, lambda: progress.advance(bar))
                 line = json.dumps({"setting": setting, "tracker": key, "mean_iou": done[key]})
                 with open(log, "a", encoding="utf-8") as file:
-                    file.write(line + "\n")
+                    # on a line of its own, whatever a search that was killed left of one
+                    file.write(f"{newline}{line}\n")
+                newline = ""
                 console.print(f"trial {trial}: mean IoU {done[key]:.4f}  {key}", highlight=False)
             progress.update(bar, completed=(trial + 1) * frames)
             results.append((done[key], from_mapping(kind, json.loads(key), str(log))))

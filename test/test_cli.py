@@ -1,0 +1,102 @@
+"""What every verb has in common: errors in a line, an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from synthetic import moving_boxes, write_sequence
+
+from siamkd_core.cli import RESUME, VERBS, main
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for name, step in (("one", 1.0), ("two", -1.0)):
+        write_sequence(tmp_path / "data" / name, moving_boxes(4, step=step))
+    return tmp_path / "data"
+
+
+def commands(model: Path, data: Path, output: Path) -> list[list[str]]:
+    return [
+        ["calibrate", str(model), str(data), "--draws", "10", "--device", "cpu"],
+        ["tune", str(model), str(data), "--trials", "1", "--device", "cpu"],
+        [
+            *("evaluate", str(data), "--model", str(model), "--output", str(output)),
+            *("--device", "cpu", "--record", "set"),
+        ],
+    ]
+
+
+@pytest.mark.parametrize("verb", [0, 1, 2])
+def test_a_card_that_cannot_be_written_is_told_before_the_work(
+    verb: int,
+    data: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refused(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr("siamkd_core.tracker.Tracker.update", lambda *_, **__: 1 / 0)
+    assert main(commands(tiny_model, data, tmp_path / "results")[verb]) == 2
+    told = capsys.readouterr().err
+    card = tiny_model.with_suffix(".json")
+    assert f"the card {card} cannot be written: Permission denied; copy both files" in told
+
+
+@pytest.mark.parametrize("verb", [1, 2])
+def test_a_disk_that_fills_up_is_an_error_in_a_line(
+    verb: int,
+    data: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = tiny_model.with_suffix(".json").read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(commands(tiny_model, data, tmp_path / "results")[verb]) == 2
+    told = capsys.readouterr().err
+    assert "No space left on device" in told and len(told.splitlines()) == 1
+    assert tiny_model.with_suffix(".json").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--seed", "--threads"])
+@pytest.mark.parametrize("verb", [0, 1])
+def test_a_negative_number_is_refused_in_words(
+    verb: int, option: str, data: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*commands(tiny_model, data, data)[verb], option, "-1"]) == 2
+    assert "must not be negative, got -1" in capsys.readouterr().err
+
+
+def test_no_threads_are_those_that_pytorch_would_take(
+    data: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*commands(tiny_model, data, data)[1], "--threads", "0"]) == 0
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_going_on_is_promised_where_it_is_true(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(args: object) -> int:
+        raise KeyboardInterrupt
+
+    module = importlib.import_module(f"siamkd_core.cli.{verb.replace('-', '_')}")
+    monkeypatch.setattr(module, "run", interrupted)
+    monkeypatch.setattr(module, "add_arguments", lambda parser: None)
+    assert main([verb]) == 130
+    promised = "run it again to go on" in capsys.readouterr().err
+    assert promised == (verb in RESUME)
