@@ -102,7 +102,8 @@ def load_checkpoint(
     Args:
         folder: of the run.
         config: of the run; only keys in :data:`siamkd_core.engine_config.NEUTRAL` may have changed.
-        setting: what else decides how the run goes on, by its name in an error.
+        setting: what else decides how the run goes on, by its name in an error; of a finished run
+            it does not matter any more.
 
     Raises:
         SiamkdError: a damaged file, one of another version of this package, or of another
@@ -127,9 +128,10 @@ def load_checkpoint(
             f"{path} belongs to a run of another kind ({error}); choose another --output"
         ) from error
     _refuse_changes(path, stored, config)
-    _refuse_settings(path, state.get("setting", {}), setting)
     run = RunState(**state["run"])
     run.best = {name: Best(**best) for name, best in state["run"]["best"].items()}
+    if run.step < config.steps:
+        _refuse_settings(path, state.get("setting", {}), setting)
     return run, state["learner"]
 
 
@@ -149,7 +151,8 @@ def _refuse_settings(path: Path, before: Mapping[str, str], now: Mapping[str, st
         if before[name] != now.get(name):
             raise SiamkdError(
                 f"{path} belongs to a run with another {name}: {before[name]}, now "
-                f"{now.get(name, 'none')}; bring that one back to go on, or choose another --output"
+                f"{now.get(name, 'none')}; go on with that one (--precision, start_from), or choose "
+                "another --output"
             )
 
 

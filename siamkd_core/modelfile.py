@@ -174,22 +174,25 @@ def save_model(network: nn.Module, card: ModelCard, folder: str | Path) -> Path:
     data = save_tensors(weights)
     path = folder / f"{card.name}.safetensors"
     write_atomically(path, data)
-    write_card(replace(card, sha256=hashlib.sha256(data).hexdigest()), path)
+    _write_card(replace(card, sha256=hashlib.sha256(data).hexdigest()), path)
     return path
 
 
 def write_card(card: ModelCard, path: str | Path) -> None:
-    """Write the card of the model file ``path``.
+    """Replace the card of the model file ``path``.
 
     Raises:
         ModelFileError: it cannot be written; the card that is there stays.
     """
-    text = json.dumps(to_mapping(card), indent=2) + "\n"
-    file = Path(path).with_suffix(".json")
     try:
-        write_atomically(file, text.encode())
+        _write_card(card, path)
     except OSError as error:
-        raise _unwritable(file, error) from error
+        raise _unwritable(Path(path), error) from error
+
+
+def _write_card(card: ModelCard, path: str | Path) -> None:
+    text = json.dumps(to_mapping(card), indent=2) + "\n"
+    write_atomically(Path(path).with_suffix(".json"), text.encode())
 
 
 def check_card_writable(path: str | Path) -> None:
@@ -198,18 +201,18 @@ def check_card_writable(path: str | Path) -> None:
     Raises:
         ModelFileError: the card cannot be replaced.
     """
-    file = Path(path).with_suffix(".json")
     try:
-        with tempfile.TemporaryFile(dir=file.parent):
+        with tempfile.TemporaryFile(dir=Path(path).parent):
             pass
     except OSError as error:
-        raise _unwritable(file, error) from error
+        raise _unwritable(Path(path), error) from error
 
 
-def _unwritable(file: Path, error: OSError) -> ModelFileError:
+def _unwritable(model: Path, error: OSError) -> ModelFileError:
     return ModelFileError(
-        f"the card {file} cannot be written: {error.strerror or error}; copy both files of the "
-        "model to a folder that is yours, and give their path"
+        f"the card {model.with_suffix('.json')} cannot be written: {error.strerror or error}; "
+        "make room there, or copy both files of the model to a folder that is yours and give that "
+        "path"
     )
 
 

@@ -47,7 +47,7 @@ def run(
         device, precision: see :mod:`siamkd_core.device`.
         commit: of the code, for the card.
         stop: asked before the first step and after each one; once true, a checkpoint is written
-            and KeyboardInterrupt raised.
+            where there is something new, and KeyboardInterrupt raised.
 
     Raises:
         SiamkdError: bad data or configuration, a checkpoint of another configuration, precision or

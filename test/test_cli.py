@@ -48,7 +48,10 @@ def test_a_card_that_cannot_be_written_is_told_before_the_work(
     assert main(commands(tiny_model, data, tmp_path / "results")[verb]) == 2
     told = capsys.readouterr().err
     card = tiny_model.with_suffix(".json")
-    assert f"the card {card} cannot be written: Permission denied; copy both files" in told
+    assert (
+        f"the card {card} cannot be written: Permission denied; make room there, or copy both"
+        in told
+    )
 
 
 @pytest.mark.parametrize("verb", [1, 2])
@@ -69,6 +72,34 @@ def test_a_disk_that_fills_up_is_an_error_in_a_line(
     told = capsys.readouterr().err
     assert "No space left on device" in told and len(told.splitlines()) == 1
     assert tiny_model.with_suffix(".json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (OSError(28, "No space left on device"), "siamkd maps: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "/a"), "siamkd maps: /a: Permission denied\n"),
+        (FileNotFoundError(2, "No such file", "/a"), None),
+    ],
+)
+def test_what_the_file_system_refuses_is_told_and_faults_of_our_own_are_not_hidden(
+    error: OSError,
+    told: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refused(args: object) -> int:
+        raise error
+
+    maps = importlib.import_module("siamkd_core.cli.maps")
+    monkeypatch.setattr(maps, "run", refused)
+    monkeypatch.setattr(maps, "add_arguments", lambda parser: None)
+    if told is None:
+        with pytest.raises(FileNotFoundError):
+            main(["maps"])
+    else:
+        assert main(["maps"]) == 2
+        assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize("option", ["--seed", "--threads"])

@@ -387,6 +387,21 @@ def test_a_run_goes_on_with_its_own_teacher_only(config, data, tmp_path):
         run(recipe, data, tmp_path / "run")
 
 
+def test_a_run_goes_on_from_the_model_it_began_as_only(config, data, tmp_path):
+    path = tiny_model(tmp_path / "models", seed=1)
+    student = replace(config.students[0], widths=load_model(path)[1].widths, start_from=str(path))
+    config = replace(config, students=(student,), sharing=SharingConfig("none"), epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, data, tmp_path / "run", stop=iter([False, True]).__next__)
+    tiny_model(tmp_path / "models", seed=2)
+    with pytest.raises(SiamkdError, match=rf"another start of {student.name}: "):
+        run(config, data, tmp_path / "run")
+    tiny_model(tmp_path / "models", seed=1)
+    (model,) = run(config, data, tmp_path / "run")
+    started = load_model(model)[1].training["started_from"]
+    assert started["sha256"] == load_model(path)[1].sha256
+
+
 def test_the_folder_of_a_training_is_no_place_for_a_distillation(config, data, tmp_path):
     plain = TrainConfig(widths=(2, 4, 4, 4, 2), pairs=PAIRS)
     learner = {"networks": {"siamfc.weight": torch.ones(1)}}

@@ -255,15 +255,17 @@ def test_a_finished_run_writes_the_model_that_is_missing_and_no_other(tmp_path, 
 def test_a_run_goes_on_in_its_precision_only(tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
         train_toy(tmp_path, stop=after_the_first_step())
-    with pytest.raises(SiamkdError, match=r"another precision: float32, now float16; bring that"):
+    with pytest.raises(SiamkdError, match=r"another precision: float32, now float16; go on with"):
         train_toy(tmp_path, dtype=torch.float16)
     assert equal(train_toy(tmp_path), whole)
+    # nothing of a finished one is computed any more
+    assert equal(train_toy(tmp_path, dtype=torch.bfloat16), whole)
 
 
 def test_a_run_goes_on_with_networks_that_began_as_its_own_only(tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
         train_toy(tmp_path, task=ToyTask(starts={"a": "5dd9"}), stop=after_the_first_step())
-    with pytest.raises(SiamkdError, match=r"another start of a: 5dd9, now 2cbf; bring that one"):
+    with pytest.raises(SiamkdError, match=r"another start of a: 5dd9, now 2cbf; go on with that"):
         train_toy(tmp_path, task=ToyTask(starts={"a": "2cbf"}))
     with pytest.raises(SiamkdError, match=r"another start of a: 5dd9, now none"):
         train_toy(tmp_path)

@@ -219,8 +219,8 @@ def test_a_model_without_its_card_is_written_again(data, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(modelfile, "write_card", full)
-        with pytest.raises((SiamkdError, OSError)):
+        patch.setattr(modelfile, "_write_card", full)
+        with pytest.raises(SiamkdError, match=r"No space left .* is intact: make room, and run"):
             run(config, data, tmp_path)
     assert (tmp_path / "tiny.safetensors").is_file() and not (tmp_path / "tiny.json").exists()
     assert load_model(run(config, data, tmp_path))[1].training["pairs"] == 16

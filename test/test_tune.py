@@ -57,6 +57,18 @@ def test_a_run_starts_where_the_box_can_be_given(tmp_path):
     assert [run.name for run in anchored(sequence, 4, 500, can_be_given)] == ["one@1", "one@4"]
 
 
+def test_sequences_without_a_run_are_not_named(tmp_path, tiny_model, capsys):
+    outside = [Box(-40, 20, 16, 16)] * 4
+    write_sequence(tmp_path / "data" / "one", moving_boxes(4))
+    write_sequence(tmp_path / "data" / "two", outside)
+    call = ["tune", str(tiny_model), str(tmp_path / "data"), "--trials", "1", "--device", "cpu"]
+    assert main(call) == 0
+    facts = read_card(tiny_model).measured["tuning"]
+    assert (facts["runs"], facts["sequences"]) == (1, ["one"])
+    assert main([*call, "--sequences", "two"]) == 2
+    assert "in one of them inside" in capsys.readouterr().err
+
+
 def test_sequences_weigh_the_same_whatever_their_runs(tmp_path, tiny_model):
     tracker = load_tracker(tiny_model, "cpu")
     for name, count in (("long", 12), ("short", 4)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from importlib import import_module
 
@@ -26,6 +27,8 @@ VERBS = (
 )
 RESUME = frozenset({"prepare", "train", "distill", "search", "tune", "evaluate"})
 """Verbs that go on where they were interrupted."""
+FILES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+"""What is not ours to mend: a disk that is full, files and folders that are another's."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,10 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"siamkd {args.verb}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        # a full disk, a folder that is read-only
+        if error.errno not in FILES:
+            raise
         where = f"{error.filename}: " if error.filename else ""
-        said = f"{where}{error.strerror or error}; make room, or a folder that can be written"
-        print(f"siamkd {args.verb}: {said}", file=sys.stderr)
+        print(f"siamkd {args.verb}: {where}{error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
         goes_on = "interrupted; run it again to go on"

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from siamkd_core.augment import AugmentConfig
+    from siamkd_core.engine_config import check_seed
     from siamkd_core.errors import ConfigError
     from siamkd_core.evaluate import choose_sequences
     from siamkd_core.modelfile import load_model, tell_apart
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.pairs < 1:
         raise ConfigError(f"--pairs must be at least 1, got {args.pairs}")
     output = picture_path(args.output)
+    check_seed(args.seed)
     models = [args.teacher, *args.student]
     networks = [load_model(model)[0] for model in models]
     # a target off the middle tells a network that finds it from one that looks ahead

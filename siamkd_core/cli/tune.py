@@ -61,11 +61,6 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("tuning needs at least one of --trials and --anchors and two --frames")
     check_seed(args.seed)
     chosen = choose_sequences(read_sequences(args.folder), args.sequences)
-    every = [anchored(one, args.anchors, args.frames, can_be_given) for one in chosen]
-    sequences = [runs for runs in every if runs]
-    names = [run.name for runs in sequences for run in runs]
-    if not names:
-        raise ConfigError(f"no sequence in {args.folder} has a target in two of its images")
     path = find_model(args.model)
     check_card_writable(path)
     tracker = load(args, path)
@@ -73,6 +68,13 @@ def run(args: argparse.Namespace) -> int:
     configs = [parse_candidate(text, kind) for text in args.candidate] or [
         propose(tracker.config, trial, args.seed) for trial in range(args.trials)
     ]
+    every = [anchored(one, args.anchors, args.frames, can_be_given) for one in chosen]
+    sequences = [runs for runs in every if runs]
+    names = [run.name for runs in sequences for run in runs]
+    if not names:
+        raise ConfigError(
+            f"no sequence in {args.folder} has a target in two of its images, in one of them inside"
+        )
     # Trials already made, by what decides them: an interrupted search goes on.
     log = path.with_name(f"{path.stem}_tuning.jsonl")
     # the tracker's own parameters are what is tried
@@ -112,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         "anchors": args.anchors,
         "runs": len(names),
         "seed": args.seed,
-        "sequences": [s.name for s in chosen],
+        "sequences": [one.name for one, runs in zip(chosen, every, strict=True) if runs],
     }
     write_card(replace(card, tracker=config, measured={**card.measured, "tuning": facts}), path)
     print(f"mean IoU {best:.4f} (the first set: {results[0][0]:.4f}); card written")
