@@ -147,12 +147,12 @@ def _refuse_changes(path: Path, stored: EngineConfig, config: EngineConfig) -> N
 
 def _refuse_settings(path: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
     # a checkpoint of before they were written down has none of them
-    for name in before:
-        if before[name] != now.get(name):
+    for name, value in before.items():
+        found = now.get(name, "none")
+        if value != found:
             raise SiamkdError(
-                f"{path} belongs to a run with another {name}: {before[name]}, now "
-                f"{now.get(name, 'none')}; go on with that one (--precision, start_from), or choose "
-                "another --output"
+                f"{path} belongs to a run with another {name}: {value}, now {found}; go on with "
+                "that one (--precision, start_from), or choose another --output"
             )
 
 
