@@ -280,15 +280,12 @@ class _Notes:
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-        now = json.loads(text)
         path = folder / SETTINGS
         self._path = folder / CHILDREN
         self._children: dict[Shape, Child] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-            # one that was begun before something was written down does not have it
-            if any(now.get(key) != value for key, value in before.items()):
+            if path.exists() and path.read_text(encoding="utf-8") != text:
                 raise ConfigError(
                     f"{folder} holds a search with other settings ({SETTINGS}); choose another "
                     "folder, or remove this one"
