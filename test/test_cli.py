@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,45 +32,43 @@ def commands(model: Path, data: Path, output: Path) -> list[list[str]]:
     ]
 
 
+@pytest.fixture
+def refused(
+    data: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[[int], str]:
+    """What one of the commands says when it fails."""
+
+    def run(verb: int) -> str:
+        assert main(commands(tiny_model, data, tmp_path / "results")[verb]) == 2
+        return capsys.readouterr().err
+
+    return run
+
+
 @pytest.mark.parametrize("verb", [0, 1, 2])
 def test_a_card_that_cannot_be_written_is_told_before_the_work(
-    verb: int,
-    data: Path,
-    tiny_model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    verb: int, refused: Callable[[int], str], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(dir: Path) -> None:
+    def forbidden(dir: Path) -> None:
         raise PermissionError(13, "Permission denied", str(dir))
 
-    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr(tempfile, "TemporaryFile", forbidden)
     monkeypatch.setattr("siamkd_core.tracker.Tracker.update", lambda *_, **__: 1 / 0)
-    assert main(commands(tiny_model, data, tmp_path / "results")[verb]) == 2
-    told = capsys.readouterr().err
     card = tiny_model.with_suffix(".json")
-    assert (
-        f"the card {card} cannot be written: Permission denied; make room there, or copy both"
-        in told
-    )
+    told = f"the card {card} cannot be written: Permission denied; make room there, or copy both"
+    assert told in refused(verb)
 
 
 @pytest.mark.parametrize("verb", [1, 2])
 def test_a_disk_that_fills_up_is_an_error_in_a_line(
-    verb: int,
-    data: Path,
-    tiny_model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    verb: int, refused: Callable[[int], str], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(number: int) -> None:
         raise OSError(28, "No space left on device")
 
     before = tiny_model.with_suffix(".json").read_bytes()
     monkeypatch.setattr(os, "fsync", full)
-    assert main(commands(tiny_model, data, tmp_path / "results")[verb]) == 2
-    told = capsys.readouterr().err
+    told = refused(verb)
     assert "No space left on device" in told and len(told.splitlines()) == 1
     assert tiny_model.with_suffix(".json").read_bytes() == before
 
