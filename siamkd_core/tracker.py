@@ -32,6 +32,9 @@ MOST = 3.0
 TURN_GAIN = 0.2
 """By which the score of a turned look is higher where the target is taken to have turned: two looks
 more are two chances more that something else scores high."""
+APART = 0.3
+"""Of the target's size, the root of its area: a look less away from where it was last seen for sure
+has seen that place too."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class _Target:
     recent: Any  # their running mean over the frames since
     exemplar: Any  # what is searched for: a blend of the two
     pose: Pose
+    sure: Pose  # of the last frame whose score was not below revisit_score
     shape: Sides  # first width and height, pixels of the exemplar's crop
     correction: Sides = (1.0, 1.0)  # of the widths and heights that are seen
 
@@ -149,7 +153,8 @@ class Tracker:
         pose = _pose(box)
         exemplar = self._pipeline.embed(view, pose.exemplar())
         pixel = exemplar_side(box.w, box.h) / EXEMPLAR_SIZE
-        target = _Target(exemplar, exemplar, exemplar, pose, (box.w / pixel, box.h / pixel))
+        shape = (box.w / pixel, box.h / pixel)
+        target = _Target(exemplar, exemplar, exemplar, pose, pose, shape)
         if self._pipeline.search.corrects:
             (look,) = self._pipeline.look(view, Sought(exemplar, target.shape), [pose])
             found = look.found
@@ -160,7 +165,8 @@ class Tracker:
         self._target, self._unlearnt = target, None
 
     def move_to(self, box: Box, turned: float = 0.0) -> None:
-        """Search around another place, size and angle from now on; the target's look stays.
+        """Search around another place, size and angle from now on, and no more where the target was
+        last seen for sure; its look stays.
 
         Args:
             box: of the target turned back, pixels of the image.
@@ -169,7 +175,8 @@ class Tracker:
         Raises:
             SiamkdError: no target.
         """
-        self._require_target().pose = _pose(box)._replace(turn=math.radians(turned))
+        target = self._require_target()
+        target.pose = target.sure = _pose(box)._replace(turn=math.radians(turned))
 
     def update(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
         """Find the target in the next image, and learn how it looks now: :meth:`find` and
@@ -192,7 +199,7 @@ class Tracker:
         Args:
             image: (H, W, 3) uint8 BGR; it must not change before :meth:`learn`.
             learn: whether :meth:`learn` may let the exemplar adapt.
-            turn: whether crops may be turned where the score is low; a frame is one look without.
+            turn: whether crops may be turned where the score is low.
 
         Raises:
             SiamkdError: no target yet, or a network output that is not finite (the target stays).
@@ -204,16 +211,24 @@ class Tracker:
         start = time.perf_counter()
         view = self._pipeline.take(image)
         taken = time.perf_counter() - start
-        (sight,), seconds = self._see(view, target, [target.pose.turn])
+        (sight,), seconds = self._see(view, target, [target.pose])
         if turn and self.config.turn and sight.score < self.config.turn_score:
             step = math.radians(self.config.turn)
             turns = [math.remainder(target.pose.turn + by, math.tau) for by in (-step, step)]
-            others, more = self._see(view, target, turns)
-            seconds = {stage: spent + more[stage] for stage, spent in seconds.items()}
+            turned = [target.pose._replace(turn=angle) for angle in turns]
+            others, more = self._see(view, target, turned)
+            seconds = _sum(seconds, more)
             best = max(others, key=lambda other: other.score)
             if best.score > sight.score + TURN_GAIN:
                 sight = best
+        if sight.score < self.config.revisit_score and _apart(target.pose, target.sure):
+            (there,), more = self._see(view, target, [target.sure])
+            seconds = _sum(seconds, more)
+            if there.score >= self.config.revisit_score:
+                sight = there
         target.pose = pose = sight.pose
+        if sight.score >= self.config.revisit_score:
+            target.sure = pose
         worth = learn and self.config.exemplar_share and sight.score >= self.config.exemplar_score
         self._unlearnt = sight.embed if worth else None
         seconds["crop"] += taken
@@ -289,9 +304,9 @@ class Tracker:
         )
 
     def _see(
-        self, view: Any, target: _Target, turns: Sequence[float]
+        self, view: Any, target: _Target, poses: Sequence[Pose]
     ) -> tuple[list[_Sight], dict[str, float]]:
-        """What looks with crops turned by these radians found, and seconds spent per stage.
+        """What looks around these poses found, and seconds spent per stage.
 
         Raises:
             SiamkdError: a network output that is not finite.
@@ -299,10 +314,9 @@ class Tracker:
         start = time.perf_counter()
         first = target.first if self._verifies else None
         sought = Sought(target.exemplar, target.shape, target.correction, first)
-        poses = [target.pose._replace(turn=turn) for turn in turns]
         looks = self._pipeline.look(view, sought, poses)
         whole = time.perf_counter() - start
-        sights = [self._judged(view, target.pose, look) for look in looks]
+        sights = [self._judged(view, *one) for one in zip(poses, looks, strict=True)]
         seconds = {
             stage: sum(getattr(look, stage) for look in looks)
             for stage in ("model", "post", "verify")
@@ -332,6 +346,14 @@ class Tracker:
 
 def _pose(box: Box) -> Pose:
     return Pose(box.cx, box.cy, box.w, box.h)
+
+
+def _apart(pose: Pose, sure: Pose) -> bool:
+    return math.dist(pose[:2], sure[:2]) > APART * math.sqrt(sure.w * sure.h)
+
+
+def _sum(seconds: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
+    return {stage: spent + more[stage] for stage, spent in seconds.items()}
 
 
 def _extent(w: float, h: float, turn: float) -> tuple[float, float]:

@@ -28,6 +28,10 @@ class SearchConfig:
             exemplar that stands upright finds a target that rolls, or whose camera does, by any
             angle (our choice). 0: never, as published.
         turn_score: below this score.
+        revisit_score: a frame with a lower score is looked at once more, around the place where the
+            target was in the last frame that had none lower, and is taken to be there if that look
+            has none lower either: so a target that was hidden, while something else was followed,
+            is found where it comes out again (our choice). 0: never, as published.
     """
 
     search_size: int = 255
@@ -38,12 +42,13 @@ class SearchConfig:
     size_score: float = 0.0
     turn: float = 0.0
     turn_score: float = 0.5
+    revisit_score: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.window <= 1:
             raise ConfigError(f"window must lie in 0..1, got {self.window}")
-        shares = ("exemplar_share", "exemplar_rate", "exemplar_score", "size_score", "turn_score")
-        for name in shares:
+        scores = ("exemplar_score", "size_score", "turn_score", "revisit_score")
+        for name in ("exemplar_share", "exemplar_rate", *scores):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
         if not 0 <= self.turn <= 90:
