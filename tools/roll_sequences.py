@@ -12,69 +12,34 @@ middle has left the picture.
 
 from __future__ import annotations
 
-import argparse
 import math
-import shutil
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
+from sequence_copies import Change, copies_parser, make_copies
 
-from siamkd_core.box import Box, present
+from siamkd_core.box import Box
 from siamkd_core.errors import SiamkdError
-from siamkd_core.evaluate import choose_sequences
-from siamkd_core.image import Image, read_image
-from siamkd_core.sequences import Sequence, read_sequences
-
-NOWHERE = Box(*[math.nan] * 4)
+from siamkd_core.image import Image
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Sequences as a rolling camera sees them.")
-    parser.add_argument("folder", help="of sequence folders, each img/ + groundtruth.txt")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the copies")
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
+    parser = copies_parser("Sequences as a rolling camera sees them.")
     parser.add_argument("--degrees", type=float, default=60.0, help="farthest to each side")
     parser.add_argument("--period", type=float, default=120.0, help="frames from there to there")
     args = parser.parse_args(argv)
-    try:
+
+    def roll(number: int, image: Image, box: Box | None) -> tuple[Image, Box | None]:
+        angle = args.degrees * math.sin(2 * math.pi * number / args.period)
+        return rolled(image, box, angle)
+
+    def start() -> Change:
         if not args.period > 0:
             raise SiamkdError(f"--period must be above 0, got {args.period:g}")
-        chosen = choose_sequences(read_sequences(args.folder), args.sequences)
-        if taken := [one.name for one in chosen if (args.output / one.name).exists()]:
-            raise SiamkdError(f"{args.output / taken[0]} exists: choose another --output")
-        for one in chosen:
-            write(one, args.output / one.name, args.degrees, args.period)
-            print(f"{args.output / one.name}: {len(one.frames)} images")
-    except (SiamkdError, OSError) as error:
-        print(f"roll_sequences: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return roll
 
-
-def write(sequence: Sequence, output: Path, degrees: float, period: float) -> None:
-    """Write the copy; a run that breaks off leaves it with the ending ``.partial``, which no reader
-    takes for a sequence of its own name.
-
-    Raises:
-        SiamkdError: an image that cannot be read or written.
-        OSError: a folder that cannot be written to.
-    """
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "img").mkdir(parents=True)
-    lines = []
-    for number, (frame, row) in enumerate(zip(sequence.frames, sequence.boxes, strict=True)):
-        box = Box(*row.tolist()) if present(row[None])[0] else None
-        angle = degrees * math.sin(2 * math.pi * number / period)
-        image, now = rolled(read_image(frame), box, angle)
-        path = partial / "img" / f"{number + 1:06d}.jpg"
-        if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
-            raise SiamkdError(f"{partial} cannot be written to: is the disk full?")
-        lines.append(",".join(f"{value:.2f}" for value in now or NOWHERE))
-    (partial / "groundtruth.txt").write_text("\n".join(lines) + "\n")
-    partial.rename(output)
+    return make_copies("roll_sequences", args, start)
 
 
 def rolled(image: Image, box: Box | None, degrees: float) -> tuple[Image, Box | None]:
