@@ -68,8 +68,8 @@ def measure(
     """Track ``frames`` frames with each, ``rounds`` times; ``on_round`` is called after each round.
 
     Every frame is searched at the same place for a target of the same size, and an adapting
-    exemplar does not learn and nothing is looked at turned: otherwise the cost would hang on what a
-    model sees. A round starts with an untimed frame.
+    exemplar does not learn and nothing is looked at turned or again: otherwise the cost would hang
+    on what a model sees. A round starts with an untimed frame.
 
     Args:
         trackers: by name, as :func:`uncalibrated` makes them where some would take a second look in
@@ -106,7 +106,7 @@ def _frame(tracker: Tracker, image: Image) -> tuple[float, float, float]:
     """Seconds of a frame, of the network in it, and of a second look."""
     tracker.move_to(BOX)
     start = time.perf_counter()
-    track = tracker.update(image, learn=False, turn=False)
+    track = tracker.update(image, learn=False, turn=False, revisit=False)
     found = time.perf_counter()
     tracker.alike(image, BOX)
     return found - start, track.seconds["model"], time.perf_counter() - found

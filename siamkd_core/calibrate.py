@@ -125,7 +125,7 @@ def calibrate(
 
     def look(place: Box, image: Image, kind: bool) -> Box:
         tracker.move_to(place)
-        track = tracker.update(image, learn=False, turn=False)
+        track = tracker.update(image, learn=False, turn=False, revisit=False)
         values.append(track.value)
         seen = track.likeness  # nan where the card's score has not asked for it
         likenesses.append(tracker.alike(image, track.box) if np.isnan(seen) else seen)

@@ -4,7 +4,8 @@ The image goes up once. Its mean colour, the crops, the network, the place, and 
 look at what is there, are computed where it is, and the numbers come back: :func:`fetch` is the
 only place that waits for the device. A frame in which the target's size passes a bound at which
 its crop is averaged from other blocks of pixels (:func:`siamkd_core.crop.shrink_of`) costs another
-wait, and so do the two turned looks of a frame that is in doubt, both together.
+wait, and so do, of a frame that is in doubt, the two turned looks, both together, and the look
+where the target was last seen for sure.
 """
 
 from __future__ import annotations

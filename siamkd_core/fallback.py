@@ -26,7 +26,8 @@ class FallbackTracker:
     """Stands before a tracker on a GPU and replaces it by one on the CPU when the GPU fails.
 
     The new one takes the target from the image it was given on, goes to where it was found last,
-    and goes on. What an adapting exemplar had learnt since is lost.
+    and goes on. What an adapting exemplar had learnt since is lost, and so is
+    the place where the target was last seen for sure, if it was elsewhere.
 
     Args:
         tracker: in use.
@@ -65,13 +66,15 @@ class FallbackTracker:
         # a caller's image may be a view of a buffer that is used again
         self._given, self._pose = (None if self._fallen else _Given(image.copy(), box)), (box, 0.0)
 
-    def find(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
+    def find(
+        self, image: Image, learn: bool = True, turn: bool = True, revisit: bool = True
+    ) -> Track:
         """As :meth:`siamkd_core.tracker.Tracker.find`."""
         try:
-            track = self.tracker.find(image, learn, turn)
+            track = self.tracker.find(image, learn, turn, revisit)
         except RuntimeError as error:
             self._fall(error)
-            track = self.tracker.find(image, learn, turn)
+            track = self.tracker.find(image, learn, turn, revisit)
         self._pose = track.pose
         return track
 

@@ -1,7 +1,7 @@
 """A tracker that knows when its target is gone and looks for it: short-term tracker + presence.
 
 In the terms of the VOT-LT challenge: it reports absence, and finds the target again wherever in the
-image it comes back. One look an image once it is not tracked, so that costs no more than tracking.
+image it comes back. One look an image once it is lost, so that costs no more than tracking.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class ShortTermTracker(Protocol):
 
     def init(self, image: Image, box: Box) -> None: ...
 
-    def find(self, image: Image, learn: bool = True, turn: bool = True) -> Track: ...
+    def find(
+        self, image: Image, learn: bool = True, turn: bool = True, revisit: bool = True
+    ) -> Track: ...
 
     def learn(self) -> float: ...
 
@@ -103,9 +105,9 @@ class LongTermTracker:
             SiamkdError, ImageError: as :meth:`siamkd_core.tracker.Tracker.find`.
         """
         # what is looked at while the target is not seen for sure may be something else, and every
-        # look more is a chance to take something else for it
-        sure = self.state is State.TRACKING
-        track = self._tracker.find(image, learn=sure, turn=sure)
+        # turned look is a chance to take something else for it
+        sure, lost = (self.state is state for state in (State.TRACKING, State.LOST))
+        track = self._tracker.find(image, learn=sure, turn=sure, revisit=not lost)
         self._presence.config = self.config
         self.score = track.score
         state = self._presence.update(track.score, elapsed)

@@ -45,7 +45,7 @@ class Track:
         box: x, y, w, h in pixels of the image; may reach over its border. Of a turned target, the
             extent of the turned ellipse that its upright box holds.
         score: probability in [0, 1] that the target is in that box, as if there had been one look;
-            see :data:`TURN_GAIN`.
+            see :data:`TURN_GAIN`. The best of several looks may have it by chance.
         value: response logit at the chosen place; the score is the calibration of it and of the
             likeness.
         peak: highest response logit, as the network gave it.
@@ -178,7 +178,9 @@ class Tracker:
         target = self._require_target()
         target.pose = target.sure = _pose(box)._replace(turn=math.radians(turned))
 
-    def update(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
+    def update(
+        self, image: Image, learn: bool = True, turn: bool = True, revisit: bool = True
+    ) -> Track:
         """Find the target in the next image, and learn how it looks now: :meth:`find` and
         :meth:`learn`.
 
@@ -186,20 +188,25 @@ class Tracker:
             image: (H, W, 3) uint8 BGR.
             learn: let the exemplar adapt, if the score allows it too.
             turn: look at turned crops too, if the configuration and the score allow it.
+            revisit: look where the target was last seen for sure too, if these allow it.
 
         Raises:
             SiamkdError, ImageError: as :meth:`find`.
         """
-        track = self.find(image, learn, turn)
+        track = self.find(image, learn, turn, revisit)
         return replace(track, seconds={**track.seconds, "adapt": self.learn()})
 
-    def find(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
+    def find(
+        self, image: Image, learn: bool = True, turn: bool = True, revisit: bool = True
+    ) -> Track:
         """Find the target in the next image. Who is in a hurry uses the box before :meth:`learn`.
 
         Args:
             image: (H, W, 3) uint8 BGR; it must not change before :meth:`learn`.
             learn: whether :meth:`learn` may let the exemplar adapt.
             turn: whether crops may be turned where the score is low.
+            revisit: whether the place where the target was last seen for sure may be looked at
+                where the score is low. Without either a frame is one look.
 
         Raises:
             SiamkdError: no target yet, or a network output that is not finite (the target stays).
@@ -221,7 +228,8 @@ class Tracker:
             best = max(others, key=lambda other: other.score)
             if best.score > sight.score + TURN_GAIN:
                 sight = best
-        if sight.score < self.config.revisit_score and _apart(target.pose, target.sure):
+        doubtful = sight.score < self.config.revisit_score
+        if revisit and doubtful and _apart(target.pose, target.sure):
             (there,), more = self._see(view, target, [target.sure])
             seconds = _sum(seconds, more)
             if there.score >= self.config.revisit_score:

@@ -47,7 +47,9 @@ class FakeTracker:
         self.box = check_target_box(box, image.shape[1], image.shape[0])
         self.values = [int(image[0, 0, 0])]
 
-    def find(self, image: Any, learn: bool = True, turn: bool = True) -> Track:
+    def find(
+        self, image: Any, learn: bool = True, turn: bool = True, revisit: bool = True
+    ) -> Track:
         if self.fails:
             raise self.fails
         time.sleep(self.cost)

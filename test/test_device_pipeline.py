@@ -214,6 +214,28 @@ def test_both_turned_looks_of_a_doubtful_frame_are_one_wait(
             assert Waits(patch).of(device, images[1:]) == [expected] * 3
 
 
+def test_a_look_where_the_target_was_sure_is_one_wait_and_finds_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, card = model("siamfc")
+    for revisit_score, expected in ((0.0, 1), (1.0, 2)):
+        search = replace(card.tracker, turn=0.0, revisit_score=revisit_score)
+        trackers = pair(network, replace(card, tracker=search, score=VERIFYING))
+        images = frames(3)
+        for tracker in trackers:
+            tracker.init(images[0], BOX)
+            target = tracker._target
+            assert target is not None
+            target.pose = target.pose._replace(cx=target.pose.cx + 30)
+        host, device = trackers
+        with monkeypatch.context() as patch:
+            assert Waits(patch).of(device, images[1:2]) == [expected]
+        track = host.update(images[1])
+        assert device._target is not None and host._target is not None
+        assert device._target.pose == pytest.approx(host._target.pose, abs=0.05)
+        assert track.score < 1
+
+
 def test_the_same_boxes_with_a_trained_model() -> None:
     network, card = load_model("siamfc")
     assert card.tracker.exemplar_share > 0  # it adapts

@@ -31,10 +31,12 @@ class Failing:
             raise self._error
         self._tracker.init(image, box)
 
-    def find(self, image: Any, learn: bool = True, turn: bool = True) -> Track:
+    def find(
+        self, image: Any, learn: bool = True, turn: bool = True, revisit: bool = True
+    ) -> Track:
         if self.broken and self._fails_at == "find":
             raise self._error
-        return self._tracker.find(image, learn, turn)
+        return self._tracker.find(image, learn, turn, revisit)
 
     def learn(self) -> float:
         if self.broken and self._fails_at == "learn":

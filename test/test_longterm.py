@@ -32,6 +32,7 @@ class Told:
         self.broken = False
         self.learnt: list[bool] = []
         self.turned: list[bool] = []
+        self.revisited: list[bool] = []
 
     @property
     def initialised(self) -> bool:
@@ -42,9 +43,12 @@ class Told:
             raise ImageError("broken")
         self.box = box
 
-    def find(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
+    def find(
+        self, image: Image, learn: bool = True, turn: bool = True, revisit: bool = True
+    ) -> Track:
         self.learnt.append(learn)
         self.turned.append(turn)
+        self.revisited.append(revisit)
         if self.broken:
             raise ImageError("broken")
         assert self.box
@@ -123,10 +127,13 @@ def test_a_target_that_is_not_tracked_is_not_looked_for_turned() -> None:
     follow(tracker, 2)
     told.score, states = 0.1, [State.TRACKING]
     told.turned.clear()
+    told.revisited.clear()
     states += follow(tracker, 8)
     assert State.UNCERTAIN in states and states[-1] is State.LOST
     # by the state before each image
     assert told.turned == [state is State.TRACKING for state in states[:-1]]
+    # where it was last sure, until it is lost
+    assert told.revisited == [state is not State.LOST for state in states[:-1]]
 
 
 def test_a_single_high_score_is_not_learnt_from_and_no_place_to_return_to() -> None:
@@ -216,7 +223,9 @@ class Seeing:
     def init(self, image: Image, box: Box) -> None:
         self.box = box
 
-    def find(self, image: Image, learn: bool = True, turn: bool = True) -> Track:
+    def find(
+        self, image: Image, learn: bool = True, turn: bool = True, revisit: bool = True
+    ) -> Track:
         self.looks += 1
         within = reach(self.box, self.config.search_size)
         score = 0.05

@@ -123,13 +123,54 @@ def test_a_lost_target_is_looked_for_in_one_look_an_image():
         follower.find(IMAGE, 0.1)
 
 
+def test_a_target_that_is_lost_in_images_that_fail_is_one_look_too():
+    """Nothing has moved the tracker from where it wandered to."""
+    tracker = told([])
+    follower = LongTermTracker(tracker, PresenceConfig(lost_after=0.25, recover_after=0.2))
+    follower.init(IMAGE, HOME)
+    tracker.backend.answers = [(LOW, AWAY, 0), (LOW, AWAY, 0), (LOW, 0, 0)]
+    follower.find(IMAGE, 0.1)
+    follower.find(IMAGE, 0.1)
+    follower.miss(0.1)
+    assert follower.state is State.LOST
+    tracker.backend.answers = [(LOW, AWAY, 0)]
+    follower.find(IMAGE, 0.1)
+
+
+def test_what_is_looked_at_is_the_pose_of_then():
+    """Its size and its angle too; in between the target was taken for another size, upright."""
+    box = Box.from_center(160, 120, 48, 24)
+    tracker = scripted([], box, turn=0.0, revisit_score=0.5, scale_rate=0.0)
+    tracker.move_to(box, 30.0)
+    tracker.backend.answers = [(SURE, 0, 0)]
+    tracker.update(IMAGE)
+    tracker._target.pose = tracker._target.pose._replace(cx=200.0, w=20.0, h=60.0, turn=0.0)
+    tracker.backend.answers = [(LOW, 0, 0), (SURE, 0, 0)]
+    assert tracker.update(IMAGE).pose == (pytest.approx(tuple(box)), pytest.approx(30))
+
+
+def test_the_turned_looks_come_first():
+    """One that is sure leaves no reason to look where it was before."""
+    low, turned = (LOW, AWAY, 0), (SURE, 0, 0)
+    tracker = scripted([low] * 3, turn=25.0, revisit_score=0.5, scale_rate=0.0)
+    tracker.update(IMAGE)  # 3 cells away, but there yet
+    assert len(tracker.backend.seen) == 3
+    tracker.backend.answers = [low, low, turned]
+    assert tracker.update(IMAGE).turned == pytest.approx(25)
+    tracker = scripted([low] * 3, turn=25.0, revisit_score=0.5, scale_rate=0.0)
+    tracker.update(IMAGE)
+    tracker.backend.answers = [low, low, low, (SURE, 0, 0)]
+    track = tracker.update(IMAGE)
+    assert centre(track) == pytest.approx((160, 120)) and track.turned == 0
+
+
 def test_an_error_in_the_second_look_leaves_the_target():
     tracker = told([(LOW, AWAY, 0), (LOW, AWAY, 0), (np.nan, 0, 0)])
     tracker.update(IMAGE)
-    before = tracker._target.pose
+    before = tracker._target.pose, tracker._target.sure
     with pytest.raises(SiamkdError, match="not a number"):
         tracker.update(IMAGE)
-    assert tracker._target.pose == before
+    assert (tracker._target.pose, tracker._target.sure) == before
 
 
 def test_both_looks_are_in_the_seconds():

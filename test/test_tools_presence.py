@@ -56,7 +56,9 @@ class Told:
 
     def init(self, image: object, box: Box) -> None: ...
 
-    def find(self, image: object, learn: bool = True, turn: bool = True) -> Track:
+    def find(
+        self, image: object, learn: bool = True, turn: bool = True, revisit: bool = True
+    ) -> Track:
         box, score = next(self.answers)
         return Track(box, score, 0.0, 0.0, {})
 
