@@ -67,9 +67,9 @@ def test_what_was_fitted_is_what_the_tracker_says(tmp_path, tiny_model, monkeypa
     looks = []
     find = Tracker.find
 
-    def noted(tracker, image, learn=True, turn=True):
-        assert not turn  # a calibration is of one look
-        track = find(tracker, image, learn, turn)
+    def noted(tracker, image, learn=True, turn=True, revisit=True):
+        assert not turn and not revisit  # a calibration is of one look
+        track = find(tracker, image, learn, turn, revisit)
         looks.append(tracker.alike(image, track.box))
         return track
 
@@ -177,10 +177,10 @@ def test_the_second_look_of_a_draw_is_the_first_without_its_target(
         places.append(box)
         move_to(box)
 
-    def updated(image, learn=True, turn=True):
-        assert not learn and not turn
+    def updated(image, learn=True, turn=True, revisit=True):
+        assert not (learn or turn or revisit)
         images.append(image)
-        return update(image, learn, turn)
+        return update(image, learn, turn, revisit)
 
     def without(image, box, rng):
         assert np.array_equal(image, images[-1])

@@ -106,8 +106,8 @@ class Turns:
     def move_to(self, box, turned=0.0) -> None:
         self.box = box
 
-    def update(self, image, learn, turn):
-        assert self.box == BOX and not learn and not turn
+    def update(self, image, learn, turn, revisit):
+        assert self.box == BOX and not (learn or turn or revisit)
         self.box = Box(0, 0, 1, 1)
         self.taken.append(self.name)
         return SimpleNamespace(seconds={"model": 0.25})

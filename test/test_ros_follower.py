@@ -110,7 +110,7 @@ def test_catching_up_ends_though_images_come_faster_than_they_are_followed(
     rig.tracker.cost = 0.05
     find, coming = rig.tracker.find, iter(range(100))
 
-    def while_another_comes(image: Any, learn: bool = True, turn: bool = True) -> Track:
+    def while_another_comes(image: Any, **_: bool) -> Track:
         if next(coming, None) is not None:
             rig.frame()
         return find(image)
