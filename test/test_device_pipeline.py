@@ -201,39 +201,40 @@ def test_looks_that_are_asked_for_together_have_times_of_their_own() -> None:
     assert len(set(times)) == 6 and min(times) > 0 and sum(times) < whole
 
 
+def doubtful(**search: float) -> tuple[Tracker, Tracker]:
+    """A pair that looks again as told."""
+    network, card = model("siamfc")
+    return pair(network, replace(card, tracker=replace(card.tracker, **search), score=VERIFYING))
+
+
+@pytest.mark.parametrize("turn_score, expected", [(0.0, 1), (1.0, 2)])
 def test_both_turned_looks_of_a_doubtful_frame_are_one_wait(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, turn_score: float, expected: int
 ) -> None:
-    network, card = model("siamfc")
-    for turn_score, expected in ((0.0, 1), (1.0, 2)):
-        turning = replace(card.tracker, turn=25.0, turn_score=turn_score)
-        _, device = pair(network, replace(card, tracker=turning, score=VERIFYING))
-        images = frames(4)
-        device.init(images[0], BOX)
-        with monkeypatch.context() as patch:
-            assert Waits(patch).of(device, images[1:]) == [expected] * 3
+    _, device = doubtful(turn=25.0, turn_score=turn_score)
+    images = frames(4)
+    device.init(images[0], BOX)
+    assert Waits(monkeypatch).of(device, images[1:]) == [expected] * 3
 
 
+@pytest.mark.parametrize("revisit_score, expected", [(0.0, 1), (1.0, 2)])
 def test_a_look_where_the_target_was_sure_is_one_wait_and_finds_the_same(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, revisit_score: float, expected: int
 ) -> None:
-    network, card = model("siamfc")
-    for revisit_score, expected in ((0.0, 1), (1.0, 2)):
-        search = replace(card.tracker, turn=0.0, revisit_score=revisit_score)
-        trackers = pair(network, replace(card, tracker=search, score=VERIFYING))
-        images = frames(3)
-        for tracker in trackers:
-            tracker.init(images[0], BOX)
-            target = tracker._target
-            assert target is not None
-            target.pose = target.pose._replace(cx=target.pose.cx + 30)
-        host, device = trackers
-        with monkeypatch.context() as patch:
-            assert Waits(patch).of(device, images[1:2]) == [expected]
-        track = host.update(images[1])
-        assert device._target is not None and host._target is not None
-        assert device._target.pose == pytest.approx(host._target.pose, abs=0.05)
-        assert track.score < 1
+    trackers = doubtful(revisit_score=revisit_score)
+    images = frames(2)
+    poses = []
+    for tracker in trackers:
+        tracker.init(images[0], BOX)
+        target = tracker._target
+        assert target is not None
+        target.pose = target.pose._replace(cx=target.pose.cx + 30)
+        if tracker is trackers[1]:
+            assert Waits(monkeypatch).of(tracker, images[1:]) == [expected]
+        else:
+            tracker.update(images[1])
+        poses.append(target.pose)
+    assert poses[1] == pytest.approx(poses[0], abs=0.05)
 
 
 def test_the_same_boxes_with_a_trained_model() -> None:
