@@ -82,7 +82,9 @@ class StudentConfig:
             :mod:`siamkd_core.pretrained`.
         start_from: shipped name or path of a model of the same backbone, widths and head to start
             from; of one of another architecture, only the backbone is taken (a siamrpn's
-            ``alexnet`` may start from a siamfc's), for the backbone ``efficientnet_slim`` what
+            ``alexnet`` may start from a siamfc's; a siamfc's ``mobilenet_v3`` or
+            ``mobilenet_v3_slim`` from a siamrpn's, with necks that are fitted on pairs of the data,
+            see :mod:`siamkd_core.start_necks`), for the backbone ``efficientnet_slim`` what
             is left of an ``efficientnet`` and of its head, fitted on pairs of the data,
             see :mod:`siamkd_core.prune`, and for a ``mobilenet_v3_slim`` that of a
             ``mobilenet_v3``, its head as wide or narrower. Empty for random weights.

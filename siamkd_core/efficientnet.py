@@ -2,8 +2,7 @@
 
 EfficientNet-Lite (Tan and Le, 2019; the Lite variant has no squeeze-and-excitation, and ReLU6)
 keeps sizes by padding. Of the fine features of a Lite0 all that padding may have touched is cut
-off, of deeper ones a part: five cells on each side leave 6x6 cells of a 127 px exemplar and 22x22
-of a 255 px search region, as AlexNet gives them.
+off (:mod:`siamkd_core.pyramid`), of deeper ones a part.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-CUT = 5
-"""Cells cut off each side."""
+from siamkd_core.pyramid import check_sides, coarse, fine, keep_products, neck
+
 LITE0_WIDTHS = (32, 16, 24, 40, 80, 112)
 """Out-channels of the stem and the first five stages of EfficientNet-Lite0."""
 LITE2_WIDTHS = (32, 16, 24, 48, 88, 120, 208)
@@ -107,7 +105,7 @@ class EfficientNet(nn.Module):
             )
         super().__init__()
         self.plan, self.stride = tuple(plan), 8
-        stem, *stages, neck = outputs
+        stem, *stages, width = outputs
         given = iter(inner)
         short = len(stages) == SHORT
         self.stem = nn.Sequential(
@@ -128,35 +126,25 @@ class EfficientNet(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
         ends = {FINE, min(COARSE, len(stages)), len(stages)}
         self.ends = tuple(sorted(ends))
-        self.necks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(stages[end - 1], neck, 1, bias=False), nn.BatchNorm2d(neck))
-            for end in self.ends
-        )
+        self.necks = nn.ModuleList(neck(stages[end - 1], width) for end in self.ends)
         self.levels = len(self.ends)
-        self.channels = neck * self.levels
+        self.channels = width * self.levels
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for part in self.necks:
-            # keeps the products of pretrained features as they are
-            nn.init.orthogonal_(part[0].weight)  # type: ignore[index]
+        keep_products(self.necks)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raises ValueError for other sides: their cells would not lie on those of an exemplar."""
-        height, width = images.shape[-2:]
-        if height % 8 != 7 or width % 8 != 7:
-            raise ValueError(f"an EfficientNet needs sides of 8k + 7 pixels, got {width}x{height}")
+        """Raises ValueError for other sides."""
+        check_sides(images, "an EfficientNet")
         features = self.stem(scaled(images))
         for stage in self.stages[:FINE]:
             features = stage(features)
-        levels, shape = [self.necks[0](_cut(features, features.shape))], features.shape
+        levels, shape = [self.necks[0](fine(features))], features.shape
         for number, stage in enumerate(self.stages[FINE:], FINE + 1):
             features = stage(features)
             if number in self.ends:
-                # cell j lies on cell 2j of the fine ones
-                sides = [2 * side - 1 for side in features.shape[-2:]]
-                coarse = F.interpolate(features, sides, mode="bilinear", align_corners=True)
-                levels.append(self.necks[len(levels)](_cut(coarse, shape)))
+                levels.append(self.necks[len(levels)](coarse(features, shape)))
         return torch.cat(levels, 1)
 
 
@@ -209,7 +197,3 @@ def scaled(images: Tensor) -> Tensor:
 def _norm(channels: int) -> nn.BatchNorm2d:
     # eps and momentum that EfficientNet was published with
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
-
-
-def _cut(features: Tensor, shape: Sequence[int]) -> Tensor:
-    return features[..., CUT : shape[-2] - CUT, CUT : shape[-1] - CUT]

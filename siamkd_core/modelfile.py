@@ -150,7 +150,11 @@ def network_with(card: ModelCard, weights: Mapping[str, torch.Tensor]) -> Siames
 def check_backbone_takes(card: ModelCard, size: int, key: str = "pairs.search_size") -> None:
     """Raise ConfigError unless the network takes search regions of this many pixels; ``key`` is
     what sets them."""
-    if card.backbone.startswith("efficientnet") and size % 8 != 7:
+    # the backbones of siamkd_core.pyramid
+    aligned = card.backbone.startswith("efficientnet") or (
+        card.architecture == "siamfc" and card.backbone.startswith("mobilenet")
+    )
+    if aligned and size % 8 != 7:
         raise ConfigError(
             f"{card.name} has the backbone {card.backbone}, which takes search regions of 8k + 7 "
             f"pixels only: set {key} to {size // 8 * 8 + 7}, not {size}"

@@ -75,7 +75,7 @@ def prune(full: EfficientNet, slim: EfficientNet, images: Tensor) -> list[Tensor
             if number in full.ends:
                 neck, narrow = next(necks)
                 pair = cast(nn.Sequential, neck), cast(nn.Sequential, narrow)
-                bases.append(_prune_neck(*pair, theirs, ours))
+                bases.append(prune_neck(*pair, theirs, ours))
     except (RuntimeError, ValueError, IndexError) as error:
         raise ValueError(f"no slimmer form of the network to start from: {error}") from error
     finally:
@@ -213,10 +213,20 @@ def take_rows(full: nn.Module, slim: nn.Module, kept: Tensor) -> None:
     slim.load_state_dict({name: one[kept] if one.ndim else one for name, one in state.items()})
 
 
-def _prune_neck(
+def prune_neck(
     full: nn.Sequential, slim: nn.Sequential, theirs: list[Tensor], ours: list[Tensor]
 ) -> Tensor:
-    """Both are a convolution of 1x1 and a norm."""
+    """Give the neck ``slim`` of the features ``ours`` what ``full`` makes of ``theirs``, on fewer
+    channels.
+
+    Both are a convolution of 1x1 and a norm; the features are (N, C, H, W) each.
+
+    Returns:
+        (C, C') float32, see :func:`prune`.
+
+    Raises:
+        ValueError: ``slim`` has more channels.
+    """
     (convolution, norm), (narrow, bare) = full, slim
     assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
     assert isinstance(narrow, nn.Conv2d) and isinstance(bare, nn.BatchNorm2d)

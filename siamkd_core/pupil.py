@@ -18,6 +18,7 @@ from siamkd_core.efficientnet import PRUNED, EfficientNet
 from siamkd_core.errors import ConfigError
 from siamkd_core.family import images
 from siamkd_core.mobilenet import MobileNetV3
+from siamkd_core.mobilenet_pyramid import MobileNetPyramid, without_neck
 from siamkd_core.modelfile import (
     ModelCard,
     build_network,
@@ -36,6 +37,7 @@ from siamkd_core.prune_mobilenet import prune_mobilenet
 from siamkd_core.recipe import RecipeConfig
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.siamrpn import DepthwiseHead, HeadConfig, SiamRPN
+from siamkd_core.start_necks import start_necks
 
 FITTED_ON = 128
 """Search regions that a slim backbone is fitted on."""
@@ -86,9 +88,10 @@ def fresh(
     fitted_on: Callable[[], Sample] = no_sample,
 ) -> Pupil:
     """A network with random weights; or with those of the model ``start_from``, its backbone's
-    alone where it is of another architecture, or what is left of them in a slim backbone and a
-    narrower depth-wise or ban head, or a pixel-wise one of the same width; or (``pretrained``) with
-    those of an image classifier in the backbone.
+    alone where it is of another architecture (and necks that fit a MobileNetV3's, which a siamrpn
+    has none of), or what is left of them in a slim backbone and a narrower depth-wise or ban head,
+    or a pixel-wise one of the same width; or (``pretrained``) with those of an image classifier in
+    the backbone.
 
     The weights depend on these arguments alone, not on what else a run trains. ``fitted_on`` makes
     what a slim network is fitted on, see :func:`siamkd_core.prune.prune`.
@@ -122,8 +125,8 @@ def fresh(
         part = _start_pruned(network, card, source, base, pairs())
         return Pupil(network, card, {"started_from": {**origin, "part": part}})
     same = base.architecture == card.architecture
-    if (base.backbone, base.widths) != (card.backbone, card.widths) or (
-        same and base.head != card.head
+    if (base.backbone, _trunk(base)) != (card.backbone, _trunk(card)) or (
+        same and (base.widths, base.head) != (card.widths, card.head)
     ):
         raise ConfigError(
             f"{start_from} has {_words(base)}, the recipe {_words(card)}; they must be the same to "
@@ -135,6 +138,11 @@ def fresh(
     try:
         if isinstance(ours, AlexNet) and isinstance(theirs, AlexNet):
             ours.take(theirs)
+        elif isinstance(ours, MobileNetV3) and isinstance(theirs, MobileNetV3):
+            ours.stem.load_state_dict(theirs.stem.state_dict())
+            ours.blocks.load_state_dict(theirs.blocks.state_dict())
+            if isinstance(ours, MobileNetPyramid):
+                start_necks(ours, pairs().search)
         else:
             ours.load_state_dict(theirs.state_dict())
     except RuntimeError as error:
@@ -158,6 +166,13 @@ def _start_pruned(
     try:
         if isinstance(full, MobileNetV3) and isinstance(slim, MobileNetV3):
             prune_mobilenet(full, slim, fitted_on)
+            if isinstance(network, SiamFC) and isinstance(slim, MobileNetPyramid):
+                whole = full if isinstance(full, MobileNetPyramid) else None
+                start_necks(slim, fitted_on.search, whole)
+                if not isinstance(source, SiamFC):
+                    return "backbone, pruned"
+                network.adjust.load_state_dict(source.adjust.state_dict())
+                return "pruned"
             wide, narrow = (getattr(one, "head", None) for one in (source, network))
             if not isinstance(wide, BanHead) or not isinstance(narrow, BanHead):
                 return "backbone, pruned"
@@ -192,6 +207,13 @@ def _features(source: SiameseNetwork, sample: Sample) -> tuple[Tensor, Tensor]:
         torch.cat([source.embed(chunk) for chunk in crops.split(CHUNK)]) for crops in sample
     )
     return exemplars, search
+
+
+def _trunk(card: ModelCard) -> tuple[int, ...]:
+    """The widths of its backbone that one of another architecture has as well."""
+    if card.architecture == "siamfc" and card.backbone.startswith("mobilenet_v3"):
+        return without_neck(card.widths)
+    return card.widths
 
 
 def _words(card: ModelCard) -> str:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from siamkd_core.alexnet import TEACHER_WIDTHS, AlexNet
 from siamkd_core.efficientnet import LITE2, SLIM, EfficientNet
+from siamkd_core.mobilenet import SLIM_BLOCKS
+from siamkd_core.mobilenet_pyramid import MobileNetPyramid
 from siamkd_core.network import SiameseNetwork
 from siamkd_core.xcorr import cross_correlate
 
@@ -27,6 +29,8 @@ BACKBONES: Mapping[str, Callable[[Sequence[int]], nn.Module]] = {
     "efficientnet": EfficientNet,
     "efficientnet_slim": partial(EfficientNet, plan=SLIM),
     "efficientnet_lite2": partial(EfficientNet, plan=LITE2),
+    "mobilenet_v3": MobileNetPyramid,
+    "mobilenet_v3_slim": partial(MobileNetPyramid, plan=SLIM_BLOCKS),
 }
 
 
@@ -36,8 +40,8 @@ def response_size(search_size: int, exemplar_size: int = EXEMPLAR_SIZE) -> int:
 
 
 def feature_size(size: int) -> int:
-    """Side of the AlexNet features of a ``size`` px square: three strides of 2, no padding. An
-    EfficientNet, which takes sizes of 8k + 7 only, gives as many."""
+    """Side of the AlexNet features of a ``size`` px square: three strides of 2, no padding. The
+    other backbones, which take sizes of 8k + 7 only, give as many."""
     size = (size - 11) // 2 + 1
     size = (size - 3) // 2 + 1 - 4
     size = (size - 3) // 2 + 1

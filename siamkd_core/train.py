@@ -34,7 +34,9 @@ class TrainConfig(RecipeConfig):
             :mod:`siamkd_core.pretrained`.
         start_from: shipped name or path of a model of the same backbone, widths and head to
             fine-tune; of one of another architecture, only the backbone is taken (a siamrpn's
-            ``alexnet`` may start from a siamfc's), and for the backbone ``efficientnet_slim`` or
+            ``alexnet`` may start from a siamfc's; a siamfc's ``mobilenet_v3`` or
+            ``mobilenet_v3_slim`` from a siamrpn's, with necks that are fitted on pairs of the data,
+            see :mod:`siamkd_core.start_necks`), and for the backbone ``efficientnet_slim`` or
             ``mobilenet_v3_slim`` what is left of an ``efficientnet`` or ``mobilenet_v3`` and of its
             head, fitted on pairs of the data, see :mod:`siamkd_core.prune`. Empty for random
             weights.

@@ -19,6 +19,7 @@ from siamkd_core.cli.run_options import load_recipe
 from siamkd_core.config import load_yaml, to_mapping
 from siamkd_core.distill import DistillTask, distill
 from siamkd_core.distill_config import DistillConfig, SharingConfig, StudentConfig, TermsConfig
+from siamkd_core.efficientnet import LITE2_WIDTHS
 from siamkd_core.errors import ConfigError, ModelFileError, SiamkdError
 from siamkd_core.labels import response_labels
 from siamkd_core.learner import Learner
@@ -29,6 +30,7 @@ from siamkd_core.losses.sharing import knowledge_sharing
 from siamkd_core.losses.target_response import target_response
 from siamkd_core.losses.teacher_soft import teacher_soft
 from siamkd_core.modelfile import ModelCard, find_model, load_model, read_card, save_model
+from siamkd_core.pupil import Sample, fresh
 from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.train import TrainConfig
 
@@ -491,6 +493,29 @@ def test_the_recipes_of_the_repository_are_read():
     assert read_card(find_model(start)).widths == found["smoke"].students[0].widths
     plain = RECIPES.parent / "train" / "siamfc.yaml"
     assert load_recipe(plain) == load_yaml(TrainConfig, plain)
+
+
+def test_a_committed_recipe_starts_from_a_shipped_backbone():
+    recipe = load_recipe(RECIPES / "dstfc_mobile.yaml")
+    assert isinstance(recipe, DistillConfig)
+    (student,) = recipe.students
+    crops = Sample(torch.rand(2, 3, 127, 127) * 255, torch.rand(2, 3, 239, 239) * 255)
+    pupil = fresh(
+        student.name,
+        "siamfc",
+        student.widths,
+        0,
+        student.start_from,
+        student.backbone,
+        fitted_on=lambda: crops,
+    )
+    assert pupil.card.parameters == 134_058 and pupil.origin["started_from"]["name"] == "dstrpn"
+    assert 13 * pupil.card.parameters < count_parameters(
+        SiamFC((*LITE2_WIDTHS, 96), "efficientnet_lite2")
+    )
+    frozen = {layer for rule in recipe.freeze for layer in rule.layers}
+    names = [name for name, _ in pupil.network.named_modules()]
+    assert frozen <= set(names)
 
 
 def test_a_few_images_of_ones_own_become_a_tracker(tmp_path, teacher, capsys):

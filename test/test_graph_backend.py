@@ -31,6 +31,7 @@ NETWORKS = {
     "siamfc": lambda: SiamFC(SMALL),
     "siamfc efficientnet": lambda: SiamFC(EFFICIENT, "efficientnet"),
     "siamfc slim": lambda: SiamFC(EFFICIENT, "efficientnet_slim"),
+    "siamfc mobilenet": lambda: SiamFC((*MOBILE, 6), "mobilenet_v3"),
     "upchannel": lambda: SiamRPN(SMALL, HeadConfig("upchannel", 6)),
     "depthwise": lambda: SiamRPN(SMALL, HeadConfig("depthwise", 6)),
     "pixelwise": lambda: SiamRPN(EFFICIENT, HeadConfig("pixelwise", 6), "efficientnet"),

@@ -24,7 +24,8 @@ HELP = "run a model once through a folder of sequences and measure it; run again
 DECIDING_MODULES = (
     *("box", "crop", "device_crop", "siamfc", "siamrpn", "anchors", "xcorr", "arrays", "likeness"),
     *("backend", "backends", "graph_backend", "onnx_export"),
-    *("network", "alexnet", "efficientnet", "mobilenet", "resnet", "architectures", "modelfile"),
+    *("network", "alexnet", "efficientnet", "mobilenet", "mobilenet_pyramid", "pyramid", "resnet"),
+    *("architectures", "modelfile"),
     *("pixelwise_head", "ban_head", "locate", "select_box", "search", "pose", "pipeline"),
     *("device_pipeline", "tracker", "image", "evaluate"),
 )
