@@ -495,10 +495,13 @@ def test_the_recipes_of_the_repository_are_read():
     assert load_recipe(plain) == load_yaml(TrainConfig, plain)
 
 
-def test_a_committed_recipe_starts_from_a_shipped_backbone():
+@pytest.mark.parametrize(
+    "number, start, parameters", [(0, "dstrpn", 134_058), (1, "dstrpn_large", 213_610)]
+)
+def test_a_committed_recipe_starts_from_shipped_backbones(number, start, parameters):
     recipe = load_recipe(RECIPES / "dstfc_mobile.yaml")
     assert isinstance(recipe, DistillConfig)
-    (student,) = recipe.students
+    student = recipe.students[number]
     crops = Sample(torch.rand(2, 3, 127, 127) * 255, torch.rand(2, 3, 239, 239) * 255)
     pupil = fresh(
         student.name,
@@ -509,13 +512,12 @@ def test_a_committed_recipe_starts_from_a_shipped_backbone():
         student.backbone,
         fitted_on=lambda: crops,
     )
-    assert pupil.card.parameters == 134_058 and pupil.origin["started_from"]["name"] == "dstrpn"
-    assert 13 * pupil.card.parameters < count_parameters(
-        SiamFC((*LITE2_WIDTHS, 96), "efficientnet_lite2")
-    )
+    assert pupil.card.parameters == parameters
+    assert pupil.origin["started_from"]["name"] == start
+    teacher = SiamFC((*LITE2_WIDTHS, 96), "efficientnet_lite2")
+    assert 13 * parameters < count_parameters(teacher)
     frozen = {layer for rule in recipe.freeze for layer in rule.layers}
-    names = [name for name, _ in pupil.network.named_modules()]
-    assert frozen <= set(names)
+    assert frozen <= {name for name, _ in pupil.network.named_modules()}
 
 
 def test_a_few_images_of_ones_own_become_a_tracker(tmp_path, teacher, capsys):
