@@ -33,11 +33,11 @@ class MobileNetPyramid(MobileNetV3):
     """
 
     def __init__(self, widths: Sequence[int], plan: Sequence[Plan] = BLOCKS) -> None:
-        number = len(plan) + 1
-        if len(widths) <= number or widths[number] < 1:
+        number, inside = len(plan) + 1, sum(block.expansion != 1 for block in plan)
+        if len(widths) - number not in (1, 1 + inside) or any(width < 1 for width in widths):
             raise ValueError(
                 f"a SiamFC's MobileNetV3 has positive widths of its stem, of {len(plan)} blocks "
-                f"and of its neck, got {tuple(widths)}"
+                f"and of its neck, and none or {inside} inside of its blocks, got {tuple(widths)}"
             )
         super().__init__(without_neck(widths, plan), plan)
         width = widths[number]

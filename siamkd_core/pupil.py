@@ -145,8 +145,8 @@ def fresh(
                 start_necks(ours, pairs().search)
         else:
             ours.load_state_dict(theirs.state_dict())
-    except RuntimeError as error:
-        # a SiamFC's AlexNet has groups
+    except (RuntimeError, ValueError) as error:
+        # a SiamFC's AlexNet has groups; there may be no necks that fit
         raise ConfigError(
             f"the backbone of {start_from}, a {base.architecture}, does not fit a "
             f"{card.architecture}: {error}"

@@ -10,6 +10,11 @@ from torch import Tensor, nn
 from siamkd_core.mobilenet_pyramid import MobileNetPyramid
 from siamkd_core.prune import CHUNK, moments_of, prune_neck
 
+SURPLUS = 0.1
+"""Of their random weights that outputs keep for which a level has no direction left."""
+LEAST = 1e-9
+"""Share of the power of a level's features that must vary; less is rounding."""
+
 
 @torch.no_grad()
 def start_necks(
@@ -24,7 +29,8 @@ def start_necks(
         neck(x) = s V (x - mean x),    s^2 = 1 / (mean variance of the C outputs),
 
     so that all levels have the same say. Where a level has fewer channels than the neck is wide,
-    the outputs behind them are 0, and learn. The networks are in evaluation mode meanwhile.
+    the outputs behind them keep their random weights, at a tenth: a product of two zeros, exemplar
+    and search region, would have no gradient. The networks are in evaluation mode meanwhile.
 
     Args:
         network: its necks change.
@@ -64,18 +70,18 @@ def _lead(part: nn.Sequential, features: list[Tensor]) -> None:
     moments = moments_of(features, features)
     values, vectors = torch.linalg.eigh(moments.covariance)
     count = min(norm.num_features, len(values))
-    if not values[-count:].sum() > 0:
+    power = moments.covariance.trace() + moments.inputs.square().sum()
+    if not moments.covariance.trace() > LEAST * power:
         raise ValueError("the features of a level are the same for all images")
     # the largest first; a sign that does not depend on the solver
     leading = vectors.flip(1).T[:count]
     signs = leading.gather(1, leading.abs().argmax(1, keepdim=True)).sign()
     variances = values.flip(0)[:count].clamp(min=0)
     scale = (norm.num_features / variances.sum()).sqrt()
-    convolution.weight.zero_()
-    convolution.weight[:count] = (signs * leading)[..., None, None].to(convolution.weight)
-    norm.running_mean.zero_()
-    norm.running_mean[:count] = (signs * leading) @ moments.inputs
-    norm.running_var.fill_(1)
-    norm.running_var[:count] = variances
+    weights = SURPLUS * convolution.weight.flatten(1).double()
+    weights[:count] = signs * leading
+    convolution.weight.copy_(weights[..., None, None])
+    norm.running_mean.copy_(weights @ moments.inputs)
+    norm.running_var.copy_((weights @ moments.covariance * weights).sum(1))
     norm.weight.copy_(scale * (norm.running_var + norm.eps).sqrt())
     norm.bias.zero_()

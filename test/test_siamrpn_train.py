@@ -268,6 +268,8 @@ def test_what_a_recipe_starts_from_and_learns_from_is_shipped_and_fits(recipe):
                     continue  # less is left, see test_prune.py
                 if (family, card.architecture, backbone) == ("siamrpn", "siamfc", "alexnet"):
                     continue  # no groups, see above
+                if (family, card.architecture) == ("siamfc", "siamrpn") and "necks" in name:
+                    continue  # it has none, see test_mobilenet_pyramid.py
                 assert torch.equal(value, source[f"backbone.{name}"]), name
 
 
