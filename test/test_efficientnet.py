@@ -231,6 +231,7 @@ def test_the_geometry_is_alexnets(widths, plan, levels, size):
     [
         ((8, 8, 8, 16, 16, 16, 16), "efficientnet"),
         ((8, 8, 8, 16, 16, 16, 16, 16), "efficientnet_lite2"),
+        ((8, 8, 8, 8, 12, 12, 12, 12, 12, 16, 6), "mobilenet_v3"),
     ],
 )
 def test_the_response_peaks_where_the_exemplar_was_cut(widths, name):

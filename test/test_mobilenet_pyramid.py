@@ -11,7 +11,7 @@ from siamkd_core.mobilenet import MOBILENET_WIDTHS, SLIM_BLOCKS, MobileNetV3
 from siamkd_core.mobilenet_pyramid import MobileNetPyramid, without_neck
 from siamkd_core.modelfile import check_backbone_takes, new_card, save_model
 from siamkd_core.pupil import Sample, fresh
-from siamkd_core.siamfc import SiamFC, count_parameters, response_size
+from siamkd_core.siamfc import SiamFC, count_parameters
 from siamkd_core.siamrpn import HeadConfig, SiamRPN
 from siamkd_core.start_necks import start_necks
 
@@ -73,22 +73,6 @@ def test_its_levels_are_those_of_a_mobilenet(pyramid):
     assert torch.allclose(got[:, 6:, 1::2, 1::2], deep[:, :6, 3:6, 3:6], atol=1e-5)
     between = (deep[:, :6, 2:5, 3:6] + deep[:, :6, 3:6, 3:6]) / 2
     assert torch.allclose(got[:, 6:, 0::2, 1::2], between, atol=1e-5)
-
-
-def test_the_response_peaks_where_the_exemplar_was_cut():
-    torch.manual_seed(1)
-    network = settled(SiamFC(WIDTHS, "mobilenet_v3"))
-    search = torch.rand(1, 3, 255, 255) * 255
-    for dx, dy in ((0, 0), (16, -32), (-48, 16)):  # whole cells of both levels
-        left, top = 64 + dx, 64 + dy
-        exemplar = search[:, :, top : top + 127, left : left + 127]
-        with torch.no_grad():
-            z, x = network.embed(exemplar), network.embed(search)
-            # the same cells are seen through other padding only
-            mean = x.mean((0, 2, 3), keepdim=True)
-            response = network.respond(z - mean, x - mean)[0, 0]
-        assert response.shape == (response_size(255),) * 2 == (17, 17)
-        assert divmod(int(response.argmax()), 17) == (8 + dy // 8, 8 + dx // 8)
 
 
 def test_the_number_of_parameters_by_hand():
