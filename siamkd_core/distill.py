@@ -120,7 +120,7 @@ class DistillTask(PairTask):
                 one.name,
                 card.architecture,
                 one.widths,
-                config.seed,
+                config.begins_with,
                 one.start_from,
                 one.backbone,
                 one.pretrained,
@@ -152,7 +152,7 @@ class DistillTask(PairTask):
                     )
                 self.origins[one.card.name] = {**one.origin, "head_from": card.name}
             elif matching:
-                torch.manual_seed(config.seed)
+                torch.manual_seed(config.begins_with)
                 one.network.add_module(ADAPTER, nn.Conv2d(channels[0], channels[1], 1))
         self.start_epoch(0)
 

@@ -65,13 +65,13 @@ def no_sample() -> Sample:
 
 
 def sample(config: RecipeConfig, data: str | Path) -> Sample:
-    """The first pairs of another seed than the training's.
+    """The first pairs of the seed behind the first weights' own.
 
     Raises:
         DataError: no usable data.
     """
     sources = find_sources(data, config.pairs)
-    pairs = PairDataset(sources, config.pairs, FITTED_ON, config.seed + 1)
+    pairs = PairDataset(sources, config.pairs, FITTED_ON, config.begins_with + 1)
     batch = default_collate([pairs[number] for number in range(len(pairs))])
     return Sample(*images(batch))
 

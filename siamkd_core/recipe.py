@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from siamkd_core.engine_config import EngineConfig
+from siamkd_core.engine_config import EngineConfig, check_seed
 from siamkd_core.errors import ConfigError
 from siamkd_core.pairs import PairsConfig
 
@@ -32,6 +32,9 @@ class RecipeConfig(EngineConfig):
             default tracker parameters; the last epoch is always validated. 0: never.
         tracking_frames: of each held-out sequence, from its first.
         cache_gib: decoded images each worker may keep in memory, GiB.
+        start_seed: of the first weights and of the pairs that they are fitted on, in place of
+            ``seed``: runs with one ``start_seed`` and several seeds begin with the same weights, so
+            that what they end with can be averaged. None: ``seed``.
     """
 
     data: str = ""
@@ -43,6 +46,7 @@ class RecipeConfig(EngineConfig):
     tracking_every: int = 0
     tracking_frames: int = 100
     cache_gib: float = 0.0
+    start_seed: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,8 +64,14 @@ class RecipeConfig(EngineConfig):
                 "validation_pairs come from held-out folders: name some in pairs.holdout, or set "
                 "validation_pairs: 0"
             )
+        check_seed(self.begins_with)
         if self.tracking_every < 0 or self.tracking_frames < 2:
             raise ConfigError("tracking_every >= 0 and tracking_frames >= 2 are needed")
+
+    @property
+    def begins_with(self) -> int:
+        """The seed of the first weights."""
+        return self.seed if self.start_seed is None else self.start_seed
 
     def validates_tracking(self, epoch: int) -> bool:
         """Whether the epoch, counted from 0, ends with tracking."""

@@ -90,7 +90,7 @@ class TrainTask(PairTask):
             config.name,
             config.architecture,
             config.widths,
-            config.seed,
+            config.begins_with,
             config.start_from,
             config.backbone,
             config.pretrained,
