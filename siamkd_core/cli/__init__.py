@@ -16,6 +16,7 @@ VERBS = (
     "train",
     "distill",
     "search",
+    "average",
     "import-weights",
     "export",
     "maps",
