@@ -87,7 +87,8 @@ class StudentConfig:
             see :mod:`siamkd_core.start_necks`), for the backbone ``efficientnet_slim`` what
             is left of an ``efficientnet`` and of its head, fitted on pairs of the data,
             see :mod:`siamkd_core.prune`, and for a ``mobilenet_v3_slim`` that of a
-            ``mobilenet_v3``, its head as wide or narrower. Empty for random weights.
+            ``mobilenet_v3``, its head as wide or narrower; a slim one may start so from a wider
+            slim one too. Empty for random weights.
         reuse_head: start with the teacher's head, of the same kind and width on as many channels,
             or, where it starts from the teacher or what is left of it, keep that head ("SimKD",
             Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", 2022); then

@@ -98,9 +98,10 @@ def fresh(
 
     Raises:
         ConfigError: no such architecture; ``start_from`` has another backbone (but for a slim
-            one's full one), other widths or, within the architecture, another head (in a slim
-            network a pixel-wise one keeps its width: start from a siamfc for a new one); no
-            pretrained weights fit or their package is missing.
+            one's full one), other widths (but for a wider slim one's) or,
+            within the architecture, another head (in a slim network a pixel-wise one keeps its
+            width: start from a siamfc for a new one); no pretrained weights fit or their package is
+            missing.
         ModelFileError: no such model, or a backbone, widths or head that do not exist.
     """
     card = new_card(name, architecture, widths, backbone, head)
@@ -121,13 +122,13 @@ def fresh(
         return Pupil(network, card, {})
     source, base = load_model(start_from)
     origin = {"name": base.name, "sha256": base.sha256, "training": base.training}
-    if card.backbone == f"{base.backbone}{PRUNED}":
+    same = base.architecture == card.architecture
+    narrower = _trunk(base) != _trunk(card) or (same and base.widths != card.widths)
+    slim = narrower and base.backbone == card.backbone and card.backbone.endswith(PRUNED)
+    if slim or card.backbone == f"{base.backbone}{PRUNED}":
         part = _start_pruned(network, card, source, base, pairs())
         return Pupil(network, card, {"started_from": {**origin, "part": part}})
-    same = base.architecture == card.architecture
-    if (base.backbone, _trunk(base)) != (card.backbone, _trunk(card)) or (
-        same and (base.widths, base.head) != (card.widths, card.head)
-    ):
+    if base.backbone != card.backbone or narrower or (same and base.head != card.head):
         raise ConfigError(
             f"{start_from} has {_words(base)}, the recipe {_words(card)}; they must be the same to "
             "start from it"

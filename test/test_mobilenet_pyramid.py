@@ -234,3 +234,34 @@ def test_a_start_that_does_not_fit_is_named(nano):
         fresh("fc", "siamfc", (*TRUNK[:-1], 12, 6), 0, path, "mobilenet_v3", fitted_on=sample)
     with pytest.raises(ConfigError, match="fitted on images"):
         fresh("fc", "siamfc", WIDTHS, 0, path, "mobilenet_v3")
+
+
+@torch.no_grad()
+def test_a_slim_one_starts_from_a_wider_slim_one(tmp_path):
+    inside = (12, 12, 16, 16, 16, 16, 16, 24)
+    wide = settled(SiamFC((*TRUNK, 8, *inside), "mobilenet_v3_slim"))
+    wide.adjust.gain.fill_(3.0)
+    card = new_card("wide", "siamfc", (*TRUNK, 8, *inside), "mobilenet_v3_slim")
+    path = str(save_model(wide, card, tmp_path))
+
+    def started(neck, *widths):
+        made = fresh(
+            "left", "siamfc", (*TRUNK, neck, *widths), 0, path, card.backbone, fitted_on=sample
+        )
+        assert made.network.adjust.gain.item() == 3
+        assert made.origin["started_from"]["part"] == "pruned"
+        return made.network.backbone.eval()
+
+    images = crops(8, side=159)
+    # a narrower neck alone: the blocks lose nothing, and the neck keeps the most of its products
+    narrow = started(6, *inside)
+    ends = zip(narrow.ends(images), wide.backbone.ends(images), strict=True)
+    for ours, theirs in ends:
+        assert torch.allclose(ours, theirs, atol=1e-2 * float(theirs.std()))
+    # fewer channels inside: most of what the last block says is left
+    fewer = started(8, *(width - 1 for width in inside))
+    ours, theirs = fewer.ends(images)[-1], wide.backbone.ends(images)[-1]
+    spread = theirs - theirs.mean((0, 2, 3), keepdim=True)
+    assert (ours - theirs).square().mean() < 0.3 * spread.square().mean()
+    with pytest.raises(ConfigError, match="is not what is left of wide"):
+        started(8, *(width + 2 for width in inside))

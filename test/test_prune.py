@@ -206,6 +206,11 @@ def test_a_student_starts_from_what_is_left_of_a_model(tmp_path, pairs):
             fresh("small", "siamfc", wrong, 0, path, SLIM_NAME, fitted_on=pairs)
     with pytest.raises(ConfigError, match="fitted on images"):
         fresh("small", "siamfc", widths, 0, path, SLIM_NAME)
+    # what is left of what is left
+    again = str(save_model(pupil.network, pupil.card, tmp_path))
+    smaller = fresh("smaller", "siamfc", (*widths[:-1], 3), 0, again, SLIM_NAME, fitted_on=pairs)
+    assert smaller.origin["started_from"]["part"] == "pruned"
+    assert smaller.network.adjust.gain.item() == 3
 
 
 def test_what_is_left_of_a_wider_head_answers_as_it_does(full):
