@@ -520,6 +520,21 @@ def test_a_committed_recipe_starts_from_shipped_backbones(number, start, paramet
     assert frozen <= {name for name, _ in pupil.network.named_modules()}
 
 
+def test_the_recipe_of_the_small_one_goes_on_from_that_of_the_wide_one():
+    wide, slim = (load_recipe(RECIPES / f"dstfc_{name}.yaml") for name in ("mobile", "mid"))
+    assert isinstance(wide, DistillConfig) and isinstance(slim, DistillConfig)
+    before, after = wide.students[1], slim.students[0]
+    assert Path(after.start_from).stem == before.name
+    networks = [SiamFC(one.widths, one.backbone) for one in (before, after)]
+    count = count_parameters(networks[1])
+    assert count == 171_818 < 175_000
+    assert 13 * count < count_parameters(SiamFC((*LITE2_WIDTHS, 96), "efficientnet_lite2"))
+    # one folder of shards serves both, and seeds of either can be averaged
+    assert (wide.pairs, wide.start_seed) == (slim.pairs, slim.start_seed) and slim.start_seed
+    frozen = {layer for rule in slim.freeze for layer in rule.layers}
+    assert frozen <= {name for name, _ in networks[1].named_modules()}
+
+
 def test_a_few_images_of_ones_own_become_a_tracker(tmp_path, teacher, capsys):
     """The smoke recipe as a user runs it, only smaller; and its model in the other verbs."""
     write_stills(tmp_path / "data" / "mine", count=6)
