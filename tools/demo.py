@@ -71,7 +71,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--source", help="video, image folder, /dev/videoN or a webcam's number")
     parser.add_argument("--box", help="x,y,w,h of the target in the first image, pixels")
     parser.add_argument("--rate", type=float, default=0.0, help="Hz; default: the source's own")
-    parser.add_argument("--model", default="dstfc", help="shipped name or .safetensors file")
+    parser.add_argument("--model", default="dstfc_mid", help="shipped name or .safetensors file")
     parser.add_argument("--output", type=Path, default=ROOT / "demo_output", help="folder")
     return parser
 
